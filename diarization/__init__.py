@@ -1,0 +1,1 @@
+"""A recording in, speaker turns out. This package knows no queue."""

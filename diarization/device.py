@@ -1,0 +1,77 @@
+"""The processor a model runs on, and what its failures mean."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import torch
+
+from diarization.errors import DeviceLost, ModelUnavailable, OutOfMemory, TransientError
+
+log = logging.getLogger(__name__)
+
+# What an allocation that failed says of itself: CUDA's own, cuBLAS's and cuDNN's, and the CPU allocator's.
+_OUT_OF_MEMORY = ("out of memory", "_ALLOC_FAILED", "can't allocate memory", "not enough memory")
+# A CUDA context that has met one of these never works again in its process.
+_DEVICE_LOST = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "device-side assert")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` asks for, tried out.
+
+    Args:
+        name: `auto` (CUDA if it works, else the CPU), `cpu`, `cuda` (its first device) or `cuda:N`.
+
+    Raises:
+        ModelUnavailable: There is no such device, or it does not work.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    with warnings.catch_warnings():  # torch warns where a driver is too old; the count says it as well
+        warnings.simplefilter("ignore")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto" and not count:
+        return torch.device("cpu")
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise ModelUnavailable(
+            f"the device {name} was asked for, but torch sees {count} CUDA devices: check nvidia-smi and that the "
+            "container was given its GPUs, or set DIARIZATION_DEVICE to auto or cpu"
+        )
+    device = torch.device("cuda", index)
+    try:
+        torch.ones(1, device=device).sum().item()
+    except RuntimeError as error:
+        if name != "auto":
+            raise ModelUnavailable(f"the device {name} does not work: {first_line(error)}") from error
+        log.warning("cuda:%d does not work, the CPU is used: %s", index, first_line(error))
+        return torch.device("cpu")
+    return device
+
+
+def gpu_name(device: torch.device) -> str | None:
+    """The GPU's own name; None for the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def device_failure(error: BaseException) -> TransientError | None:
+    """What `error` means where the device is its cause; None where it is not.
+
+    pyannote turns a segmentation that ran out of memory into a MemoryError of its own.
+    """
+    text = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return OutOfMemory(f"out of memory: {first_line(error)}")
+    if not isinstance(error, RuntimeError):
+        return None
+    if any(mark in text for mark in _OUT_OF_MEMORY):
+        return OutOfMemory(f"out of memory: {first_line(error)}")
+    if any(mark in text for mark in _DEVICE_LOST):
+        return DeviceLost(f"the GPU failed: {first_line(error)}")
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its class where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,68 @@
+"""The seam: a local GPU and a remote endpoint are both a `Diarizer`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Protocol
+
+from diarization.recording import Recording
+from diarization.turns import Diarization, SpeakerHints
+
+STAGES = ("download", "decode", "segmentation", "embedding", "clustering")
+
+
+class Report(Protocol):
+    """Hears of progress after each batch."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` parts of `stage` (one of `STAGES`) are finished; `total` is 0 where it is unknown.
+
+        Raises:
+            Cancelled: The job is no longer wanted; the diarizer lets it pass and cleans up.
+        """
+
+
+class Diarizer(Protocol):
+    """Turns a recording into speaker turns."""
+
+    def diarize(self, recording: Recording, hints: SpeakerHints, report: Report) -> Diarization:
+        """Who spoke when in `recording`.
+
+        Raises:
+            PermanentError: The same recording would fail again.
+            TransientError: It may succeed later or elsewhere.
+            Cancelled: Raised by `report`.
+        """
+
+
+@dataclass(frozen=True)
+class DiarizerOptions:
+    """What a diarizer is loaded with. Bytes, seconds and hours as the names say.
+
+    Attributes:
+        model: Folder of a pipeline, or its name on the model hub.
+        hf_token: Token for the model hub.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `exact` or `fast`.
+        embeddings: Whether results carry each speaker's voice embedding.
+        allowed_networks: Recordings may be fetched from these though they are not public.
+        recordings_dir: `file://` URLs below it are read; none where it is None.
+        max_bytes: A larger recording is refused.
+        max_audio_seconds: A longer recording is refused.
+        download_timeout_seconds: For a whole download.
+        stall_timeout_seconds: Without a byte from the server.
+    """
+
+    model: str
+    hf_token: str | None = field(default=None, repr=False)
+    device: str = "auto"
+    precision: str = "exact"
+    embeddings: bool = False
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    recordings_dir: Path | None = None
+    max_bytes: int = 4 * 1024**3
+    max_audio_seconds: float = 12 * 3600.0
+    download_timeout_seconds: float = 3600.0
+    stall_timeout_seconds: float = 30.0

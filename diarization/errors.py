@@ -1,0 +1,198 @@
+"""What can go wrong with a job. Permanent or transient is decided here and nowhere else.
+
+    DiarizationError
+    ├── PermanentError            trying again would fail again: a dead letter at once
+    │   ├── InvalidJob
+    │   ├── UrlNotAllowed
+    │   ├── RecordingNotFound
+    │   ├── RecordingForbidden
+    │   ├── RecordingUndecodable
+    │   ├── RecordingTooLarge
+    │   ├── RecordingTooLong
+    │   ├── ModelUnavailable
+    │   ├── DecoderUnavailable
+    │   ├── Expired
+    │   ├── AttemptsExhausted
+    │   └── InternalError         whatever is unknown is a bug, hence permanent
+    ├── TransientError            retried with backoff, then a dead letter
+    │   ├── RecordingFetchFailed
+    │   ├── OutOfMemory
+    │   ├── DeviceLost
+    │   ├── DiskFull
+    │   └── DecoderStopped
+    ├── QueueUnavailable          the queue itself cannot be reached; raised in the producer
+    └── Cancelled                 somebody asked for the job to stop
+
+Every error takes exactly one argument, its message: Celery's JSON results keep the class only then.
+A message never holds a URL's query, a password or a token.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+
+class DiarizationError(Exception):
+    """Root of the tree.
+
+    Attributes:
+        code: Stable name of the class for other languages, such as ``recording_not_found``.
+        advice: What the caller or the operator can do about it, one sentence.
+    """
+
+    code: ClassVar[str] = "diarization_error"
+    advice: ClassVar[str] = "Look at the message."
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    @property
+    def message(self) -> str:
+        """The text this error was raised with."""
+        return str(self)
+
+
+class PermanentError(DiarizationError):
+    """The same job would fail again."""
+
+    advice = "Fix the input; trying again as it is will fail again."
+
+
+class TransientError(DiarizationError):
+    """The same job may succeed later or elsewhere."""
+
+    advice = "It is tried again by itself; if it keeps failing, look at the message."
+
+
+class InvalidJob(PermanentError):
+    """The job's options make no sense."""
+
+    advice = "Correct the option that the message names and submit again."
+
+
+class UrlNotAllowed(PermanentError):
+    """The URL is malformed, or points to where recordings may not be fetched from."""
+
+    advice = (
+        "Use an http or https URL on a public address. For one of your own network, "
+        "the operator lists it in DIARIZATION_ALLOWED_NETWORKS."
+    )
+
+
+class RecordingNotFound(PermanentError):
+    """There is no recording at the URL (HTTP 404 or 410, or no such file)."""
+
+    advice = "Check the URL; the recording may have been moved or deleted."
+
+
+class RecordingForbidden(PermanentError):
+    """The server refuses to hand out the recording (HTTP 401 or 403)."""
+
+    advice = "A signed URL may have run out: sign a new one and submit again, or send credentials with headers=."
+
+
+class RecordingUndecodable(PermanentError):
+    """The file holds no audio that ffmpeg can read."""
+
+    advice = "Check that the file plays; export it again as WAV, MP3, M4A or FLAC."
+
+
+class RecordingTooLarge(PermanentError):
+    """More bytes than DIARIZATION_MAX_BYTES."""
+
+    advice = "Send a smaller file (audio only, compressed), or have the operator raise DIARIZATION_MAX_BYTES."
+
+
+class RecordingTooLong(PermanentError):
+    """More audio than DIARIZATION_MAX_HOURS."""
+
+    advice = "Split the recording, or have the operator raise DIARIZATION_MAX_HOURS."
+
+
+class ModelUnavailable(PermanentError):
+    """The model cannot be loaded."""
+
+    advice = "Set DIARIZATION_MODEL to a folder that holds a pipeline, or to a hub name together with HF_TOKEN."
+
+
+class DecoderUnavailable(PermanentError):
+    """The worker has no ffmpeg that can be used."""
+
+    advice = "Install ffmpeg 6.0 or later on the worker's host, or the worker extra, which brings one."
+
+
+class Expired(PermanentError):
+    """The job was not started before its `expires`."""
+
+    advice = "Submit it again, with a later expires= or with more workers."
+
+
+class AttemptsExhausted(PermanentError):
+    """The job was started as often as it may be, and its worker died each time."""
+
+    advice = "Look at the worker's log and memory at the times of the attempts; the recording may be what kills it."
+
+
+class InternalError(PermanentError):
+    """An error this project does not know: a bug."""
+
+    advice = "This is a bug: please report it with the worker's log."
+
+
+class RecordingFetchFailed(TransientError):
+    """The recording's server failed, stalled or broke off."""
+
+    advice = "The recording's server did not deliver; it is tried again by itself."
+
+
+class OutOfMemory(TransientError):
+    """The device ran out of memory."""
+
+    advice = "Give the worker a device with more memory, or fewer neighbours on it."
+
+
+class DeviceLost(TransientError):
+    """The GPU stopped answering."""
+
+    advice = "Check the GPU with nvidia-smi; restart the worker's host if it does not come back."
+
+
+class DiskFull(TransientError):
+    """No space is left for the temporary file."""
+
+    advice = "Free space in the worker's temporary directory."
+
+
+class DecoderStopped(TransientError):
+    """ffmpeg was killed or told to stop from outside before it was through."""
+
+    advice = "The worker's host stopped ffmpeg (a shutdown, or memory ran out); it is tried again by itself."
+
+
+class QueueUnavailable(DiarizationError):
+    """Redis cannot be reached or refuses to answer; nothing is known to be queued."""
+
+    advice = "Check REDIS_URL and that Redis is up, then submit again with the same task_id."
+
+
+class Cancelled(DiarizationError):
+    """The job was cancelled."""
+
+    advice = "Submit it again if it is wanted after all."
+
+
+def _descendants(cls: type[DiarizationError]) -> list[type[DiarizationError]]:
+    return [cls, *(leaf for child in cls.__subclasses__() for leaf in _descendants(child))]
+
+
+def from_code(code: str, message: str) -> DiarizationError:
+    """The error that `code` names; an unknown code gives an `InternalError` that keeps the code in its text."""
+    for cls in _descendants(DiarizationError):
+        if cls.code == code:
+            return cls(message)
+    return InternalError(f"{code}: {message}")

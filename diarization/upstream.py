@@ -1,0 +1,33 @@
+"""pyannote.audio, silent and sending nothing. Whoever needs it imports it from here.
+
+As it comes, pyannote.audio 4 reports each start and each recording's length and hints to its makers (OpenTelemetry),
+and warns on import where torchcodec finds no shared FFmpeg libraries, which nothing here needs.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed correctly", category=UserWarning)
+    from pyannote.audio import Pipeline
+    from pyannote.audio.core.pipeline import expand_subfolders
+    from pyannote.audio.pipelines import SpeakerDiarization
+    from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
+    from pyannote.audio.telemetry import set_telemetry_metrics
+    from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
+    from pyannote.audio.utils.hf_hub import AssetFileName, download_from_hf_hub
+
+__all__ = [
+    "AssetFileName",
+    "DiarizeOutput",
+    "MissingDependency",
+    "Pipeline",
+    "SpeakerDiarization",
+    "WrongDependencyVersion",
+    "download_from_hf_hub",
+    "expand_subfolders",
+]
+
+# The exporter is made on import, but sends nothing before a model is loaded. This holds for child processes, too.
+set_telemetry_metrics(False)

@@ -1,0 +1,40 @@
+"""The Celery app of the queue: `celery -A tasks worker` finds it here.
+
+It never becomes a process's current app, so a backend keeps its own, and it reads its settings from the
+`celeryconfig.py` that belongs to this package, not from whichever module of that name comes first on the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from celery import Celery
+
+CELERYCONFIG = Path(__file__).resolve().parent.parent / "celeryconfig.py"
+
+
+def _load_config(path: Path) -> ModuleType:
+    spec = spec_from_file_location("tasks.celeryconfig", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} is missing beside the package `tasks`")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class QueueApp(Celery):
+    """Our app. A spawned pool child gets it by importing this module, not as a copy with half of its settings."""
+
+    def __reduce__(self) -> tuple[Callable[[], QueueApp], tuple[()]]:
+        return _own_app, ()
+
+
+def _own_app() -> QueueApp:
+    return app
+
+
+app = QueueApp("tasks", set_as_current=False)
+app.config_from_object(_load_config(CELERYCONFIG))

@@ -1,0 +1,47 @@
+"""The Celery task: `diarize.delay(url)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from diarization.turns import Diarization
+from tasks.celery import app
+from tasks.guard import GuardedTask
+from tasks.job import JobRequest
+from tasks.loading import loaded
+
+
+@app.task(base=GuardedTask, bind=True, shared=False, name="tasks.diarize.diarize")
+def diarize(
+    self: GuardedTask,
+    url: str,
+    num_speakers: int | None = None,
+    min_speakers: int | None = None,
+    max_speakers: int | None = None,
+    provider: Literal["local"] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Diarization:
+    """Find out who speaks when in the recording at `url`.
+
+    Submit it with `diarize.delay(url)` or `diarize.apply_async((url,), …)`; `.get()` gives the JSON form of a
+    `diarization.turns.Diarization` and raises the errors of `diarization.errors`.
+
+    Args:
+        self: The task; Celery passes it.
+        url: http, https, or file below the workers' DIARIZATION_RECORDINGS_DIR.
+        num_speakers: How many people speak, where that is known.
+        min_speakers: At least so many.
+        max_speakers: At most so many.
+        provider: `local` keeps the job on the own GPUs.
+        headers: Sent along when the recording is fetched; kept as secrets.
+    """
+    request = JobRequest(
+        url=url,
+        num_speakers=num_speakers,
+        min_speakers=min_speakers,
+        max_speakers=max_speakers,
+        provider=provider,
+        headers=dict(headers or {}),
+    )
+    return loaded().diarize(request.recording, request.hints, self.report)

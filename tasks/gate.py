@@ -1,0 +1,85 @@
+"""No job is taken before the model is loaded.
+
+Each pool child loads its own model and says so by a file; the worker's main process, which takes the jobs, waits for
+all of them. Files, because they work while Redis is down and across the spawn of a child.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from diarization.errors import DiarizationError, ModelUnavailable
+
+EXIT_UNUSABLE = 78
+"""EX_CONFIG of sysexits.h: started as it is, this worker can never work."""
+
+_POLL_SECONDS = 0.1
+
+
+class Gate:
+    """The files of one worker, told apart by the pid of its main process."""
+
+    def __init__(self, main_pid: int) -> None:
+        base = Path(tempfile.gettempdir()) / f"diarize-queue-{os.getuid()}"
+        base.mkdir(mode=0o700, exist_ok=True)
+        found = base.lstat()
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+            raise ModelUnavailable(f"{base} is not this user's alone: remove it")
+        self._folder = base / str(main_pid)
+
+    def prepare(self) -> None:
+        """Clear what an earlier process of this pid may have left."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def open(self) -> None:
+        """This child can work."""
+        self._write("ready", "")
+
+    def refuse(self, error: DiarizationError) -> None:
+        """This child can never work."""
+        self._write("failed", f"{error.code}: {error.message} {error.advice}")
+
+    def refusal(self) -> str | None:
+        """Why a child cannot work; None as long as none has said so."""
+        for path in self._folder.glob("*.failed"):
+            return path.read_text()
+        return None
+
+    def wait(self, children: Callable[[], Iterable[Any]], timeout_seconds: float, check: Callable[[], None]) -> None:
+        """Wait until every child is ready; `check` is called all the while and may raise.
+
+        Raises:
+            ModelUnavailable: A child said that it cannot work, died, or was not ready in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            check()
+            refusal = self.refusal()
+            if refusal is not None:
+                raise ModelUnavailable(refusal)
+            waiting = list(children())
+            for child in waiting:
+                if child.exitcode is not None:
+                    raise ModelUnavailable(f"the process that loads the model died with exit code {child.exitcode}")
+            if all((self._folder / f"{child.pid}.ready").exists() for child in waiting):
+                return
+            if time.monotonic() > deadline:
+                raise ModelUnavailable(f"the model was not loaded within {timeout_seconds:g} s")
+            time.sleep(_POLL_SECONDS)
+
+    def _write(self, kind: str, text: str) -> None:
+        part = self._folder / f"{os.getpid()}.part"
+        part.write_text(text)
+        part.rename(part.with_suffix(f".{kind}"))

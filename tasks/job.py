@@ -1,0 +1,114 @@
+"""JobRequest: what a caller asks for, checked."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from diarization.errors import InvalidJob
+from diarization.recording import Recording, parse_url, redact_url
+from diarization.turns import SpeakerHints, first_complaint
+
+ANYWHERE, LOCAL, RUNPOD = "diarize", "diarize.local", "diarize.runpod"
+"""The queues: jobs that may run anywhere; that must stay in the house; that must go to RunPod."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+
+
+class JobRequest(BaseModel):
+    """One request to diarize one recording: the arguments of `diarize.delay`.
+
+    Attributes:
+        url: The recording's; http, https, or file below the workers' DIARIZATION_RECORDINGS_DIR.
+        num_speakers: How many people speak, where that is known.
+        min_speakers: At least so many.
+        max_speakers: At most so many.
+        provider: `local` keeps the job on the own GPUs; None lets it run anywhere.
+        headers: Sent along when the recording is fetched, such as `{"Authorization": "Bearer …"}`. Kept as secrets.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    url: str = Field(repr=False)
+    num_speakers: int | None = None
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+    provider: Literal["local"] | None = None
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, content in value.items():
+            if not _HEADER_NAME.match(name):
+                raise ValueError("a header's name holds a character that HTTP does not allow")
+            if not _HEADER_VALUE.match(content):
+                raise ValueError(f"the value of header {name!r} holds a character that HTTP does not allow")
+        return value
+
+    @classmethod
+    def check(cls, arguments: dict[str, Any]) -> Self:
+        """A request from a caller's arguments.
+
+        Raises:
+            UrlNotAllowed: No recording can have this URL.
+            InvalidJob: An option makes no sense.
+        """
+        parse_url(arguments.get("url", ""))
+        try:
+            request = cls.model_validate(arguments)
+        except ValidationError as error:
+            raise InvalidJob(first_complaint(error)) from None
+        request.hints  # noqa: B018 - raises InvalidJob where they contradict each other
+        return request
+
+    @property
+    def recording(self) -> Recording:
+        """What is to be fetched."""
+        return Recording(self.url, self.headers)
+
+    @property
+    def hints(self) -> SpeakerHints:
+        """What the caller knows about the number of speakers."""
+        return SpeakerHints.check(
+            num_speakers=self.num_speakers, min_speakers=self.min_speakers, max_speakers=self.max_speakers
+        )
+
+    @property
+    def queue(self) -> str:
+        """The queue for it: where it may run is known from what it asks for."""
+        return LOCAL if self.provider == "local" or _stays_in_the_house(self.url) else ANYWHERE
+
+    @property
+    def shown(self) -> str:
+        """The URL as logs, events and Flower may show it."""
+        return redact_url(self.url)
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that were given, as JSON types. They hold secrets."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def shown_options(self) -> dict[str, Any]:
+        """The options that were given and may be shown."""
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"url", "headers"})
+
+
+def _stays_in_the_house(url: str) -> bool:
+    """Whether the URL alone says that nothing outside could fetch it (host names are not resolved here)."""
+    parts = parse_url(url)
+    host = parts.hostname or ""
+    if parts.scheme == "file" or host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False

@@ -1,0 +1,48 @@
+"""An attempt's progress, written into its record."""
+
+from __future__ import annotations
+
+import time
+
+from diarization.errors import Cancelled, QueueUnavailable
+from tasks.records import JobRecord, Records
+
+EVERY_SECONDS = 0.5
+QUIET_AFTER_OUTAGE_SECONDS = 10.0
+
+
+class Superseded(Cancelled):
+    """Somebody else runs the job now; nothing that this attempt writes would count."""
+
+
+class Progress:
+    """A `Report` that writes seldom, and never holds the attempt up for long where Redis does not answer."""
+
+    def __init__(self, records: Records, record: JobRecord) -> None:
+        self._records = records
+        self._record = record
+        self._stage = ""
+        self._next_write = 0.0
+        self._quiet_until = 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """See `diarization.diarizer.Report`.
+
+        Raises:
+            Cancelled: The job was cancelled.
+            Superseded: Another worker runs it now.
+        """
+        now = time.monotonic()
+        if now < self._quiet_until or (now < self._next_write and stage == self._stage):
+            return
+        percent = min(100.0, 100.0 * done / total) if total else 0.0
+        try:
+            answer = self._records.progress(self._record.id, self._record.token, stage, percent)
+        except QueueUnavailable:
+            self._quiet_until = now + QUIET_AFTER_OUTAGE_SECONDS
+            return
+        self._next_write, self._stage = now + EVERY_SECONDS, stage
+        if answer == "cancel":
+            raise Cancelled("the job was cancelled while it ran")
+        if answer == "lost":
+            raise Superseded("the job is run by another worker now")

@@ -1,0 +1,162 @@
+"""Every setting of the project: one frozen object, read from the environment here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from diarization.diarizer import DiarizerOptions
+
+# A name that begins like this and is no setting is a typing error; it must not pass in silence.
+PREFIXES = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_")
+
+BUNDLED_MODEL = Path(__file__).resolve().parent.parent / "models" / "speaker-diarization-community-1"
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+
+
+class SettingsError(Exception):
+    """The environment holds a setting that cannot be used. The message names it and says what is allowed."""
+
+
+class Settings(BaseSettings):
+    """What the environment says. Units stand in the names; a field's description is its line in the README."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=False, env_ignore_empty=True)
+
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://localhost:6379/0"),
+        description="Broker, records and results. `rediss://` and a password work.",
+    )
+    redis_key_prefix: str = Field(
+        default="diarize:", max_length=64, description="Begins every key, so that several users can share one Redis."
+    )
+    hf_token: SecretStr | None = Field(
+        default=None, description="Token for the model hub, needed for gated models alone."
+    )
+    worker_role: Literal["gpu", "bridge"] = Field(
+        default="gpu",
+        description="What a worker started here does: `gpu` runs the model, `bridge` hands jobs to RunPod.",
+    )
+
+    diarization_model: str = Field(
+        default=str(BUNDLED_MODEL),
+        min_length=1,
+        description="Folder of a pyannote pipeline, or a hub name such as `pyannote/speaker-diarization-3.1`.",
+    )
+    diarization_diarizer: str = Field(
+        default="diarization.pipeline:load",
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`module:function` that returns a Diarizer: where a model of your own plugs in.",
+    )
+    diarization_device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
+    )
+    diarization_precision: Literal["exact", "fast"] = Field(
+        default="exact", description="`exact` is stock pyannote's answer; `fast` trades some of it, and results say so."
+    )
+    diarization_embeddings: bool = Field(
+        default=False, description="Whether results carry each speaker's voice embedding (biometric data)."
+    )
+    diarization_allowed_networks: Networks = Field(
+        default=(),
+        description="CIDRs, comma-separated, that recordings may be fetched from though they are not public.",
+    )
+    diarization_recordings_dir: Path | None = Field(
+        default=None, description="Where set, `file://` URLs below it are read (a volume shared with the producer)."
+    )
+    diarization_max_hours: float = Field(default=12, gt=0, le=240, description="Longest recording, in hours.")
+    diarization_max_bytes: int = Field(
+        default=4 * 1024**3, ge=1, description="Largest recording as downloaded, in bytes."
+    )
+    diarization_download_timeout_seconds: float = Field(
+        default=3600, gt=0, le=86400, description="Longest time for one whole download."
+    )
+    diarization_stall_timeout_seconds: float = Field(
+        default=30, gt=0, le=3600, description="Longest wait for the next byte of a download."
+    )
+
+    queue_lease_seconds: int = Field(
+        default=45,
+        ge=2,
+        le=3600,
+        description="A worker silent for this long is taken for dead. The same for every process of one Redis.",
+    )
+    queue_max_attempts: int = Field(default=4, ge=1, le=100, description="Starts of a job before it is given up.")
+    queue_retry_base_seconds: float = Field(
+        default=5, ge=0, le=3600, description="Wait before the second attempt; doubles with each one after."
+    )
+    queue_retry_cap_seconds: float = Field(default=600, ge=0, le=86400, description="Longest wait between attempts.")
+    queue_retention_days: float = Field(
+        default=7, gt=0, le=3650, description="How long records and results of ended jobs stay."
+    )
+    queue_start_timeout_seconds: float = Field(
+        default=300, ge=1, le=3600, description="How long a worker may take to load its model."
+    )
+
+    @field_validator("diarization_allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must begin with redis:// or rediss://")
+        return value
+
+    def diarizer_options(self) -> DiarizerOptions:
+        """What the diarizer is loaded with."""
+        return DiarizerOptions(
+            model=self.diarization_model,
+            hf_token=self.hf_token.get_secret_value() if self.hf_token else None,
+            device=self.diarization_device,
+            precision=self.diarization_precision,
+            embeddings=self.diarization_embeddings,
+            allowed_networks=self.diarization_allowed_networks,
+            recordings_dir=self.diarization_recordings_dir,
+            max_bytes=self.diarization_max_bytes,
+            max_audio_seconds=self.diarization_max_hours * 3600,
+            download_timeout_seconds=self.diarization_download_timeout_seconds,
+            stall_timeout_seconds=self.diarization_stall_timeout_seconds,
+        )
+
+
+def read_settings() -> Settings:
+    """Settings from the process's environment as it is now.
+
+    Raises:
+        SettingsError: A value is out of bounds, or a name that looks like ours is none.
+    """
+    known = {name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if name.upper().startswith(PREFIXES) and name.upper() not in known:
+            raise SettingsError(f"{name} is not a setting; the ones with that beginning are {_alike(name, known)}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
+        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _alike(name: str, known: set[str]) -> str:
+    prefix = name.upper().split("_", 1)[0] + "_"
+    return ", ".join(sorted(other for other in known if other.startswith(prefix))) or "none"
+
+
+@cache
+def current_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: See `read_settings`.
+    """
+    return read_settings()

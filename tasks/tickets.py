@@ -1,0 +1,76 @@
+"""A ticket published from a record: the Celery message of a job, without arguments; and the due-set's issuer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import NotRegistered
+from kombu.exceptions import OperationalError
+from kombu.utils.json import dumps
+from redis.exceptions import RedisError
+
+from diarization.errors import QueueUnavailable
+from tasks.records import JobRecord, Records
+
+logger = logging.getLogger(__name__)
+
+NUMBER_HEADER = "diarize_ticket"
+FIRST_IN_LINE = 0
+"""Celery's highest priority on Redis: for a job that has waited already."""
+
+# What belongs to the process that publishes, to the record, or could carry the URL.
+_NOT_KEPT = {
+    *("producer", "connection", "publisher", "router", "result_cls", "retry", "retry_policy", "add_to_parent"),
+    *("eta", "countdown", "expires", "task_id", "task_type", "argsrepr", "kwargsrepr"),
+}
+
+
+def describe_ticket(task_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is needed to publish the same ticket again: queue, priority, callbacks, chain, chord, group, ids, limits."""
+    kept = {name: value for name, value in options.items() if value is not None and name not in _NOT_KEPT}
+    # Signatures are dictionaries; kombu's JSON knows the rest of what Celery allows.
+    return {"task": task_name, "options": json.loads(dumps(kept))}
+
+
+def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = None, again: bool = False) -> None:
+    """Publish the record's ticket; `again` puts it first in line.
+
+    Raises:
+        QueueUnavailable: The broker did not take it. Whether it has it after all cannot be known.
+    """
+    options = dict(record.ticket["options"])
+    if again:
+        options["priority"] = FIRST_IN_LINE
+    headers = {**options.pop("headers", {}), NUMBER_HEADER: record.ticket_number if number is None else number}
+    shown: dict[str, Any] = {"argsrepr": f"({record.shown!r},)", "kwargsrepr": repr(dict(record.options))}
+    try:
+        # Celery's own method: the task's is where records are made.
+        Task.apply_async(task, (), {}, task_id=record.id, headers=headers, add_to_parent=False, **shown, **options)
+    except (OperationalError, RedisError, RuntimeError, OSError) as error:
+        # RuntimeError is what Celery's result backend raises once it has given up reconnecting.
+        raise QueueUnavailable(
+            f"job {record.id} is recorded, but its ticket may not be published ({type(error).__name__}); "
+            "submit again with this task_id"
+        ) from None
+
+
+def issue_due(app: Celery, records: Records, limit: int = 100) -> int:
+    """Publish the tickets of waiting jobs whose time has come; how many."""
+    claimed = records.claim_due(limit)
+    for job_id in claimed:
+        record = records.get(job_id)
+        if record is None:
+            continue
+        try:
+            task = app.tasks[record.ticket["task"]]
+        except NotRegistered:
+            logger.error("job %s was due, but this worker does not know its task", job_id)
+            continue
+        publish(task, record, again=record.attempts > 0)
+        records.issued(job_id, record.ticket_number)
+        logger.info("job %s was due and is queued (attempt %d next)", job_id, record.attempts + 1)
+    return len(claimed)

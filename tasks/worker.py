@@ -1,0 +1,154 @@
+"""What a worker does when it starts: role, patience, model, gate, heartbeat, due-set."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.worker import state
+from celery.worker.components import Pool
+
+from diarization.errors import DiarizationError, InternalError
+from tasks.celery import app
+from tasks.gate import EXIT_UNUSABLE, Gate
+from tasks.guard import GuardedTask
+from tasks.heartbeat import Beat, Deliveries
+from tasks.job import ANYWHERE, LOCAL, RUNPOD
+from tasks.loading import load
+from tasks.records import Records
+from tasks.settings import current_settings
+from tasks.tickets import issue_due
+
+logger = logging.getLogger(__name__)
+
+QUEUES = {"gpu": (ANYWHERE, LOCAL), "bridge": (RUNPOD,)}
+ISSUE_EVERY_SECONDS = 1.0
+
+
+def be_patient() -> None:
+    """From now on this process waits for Redis, as a worker must; a producer fails fast instead."""
+    GuardedTask.patient = True
+    conf = app.conf
+    conf.broker_transport_options = {
+        **conf.broker_transport_options,
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "max_retries": None,
+    }
+    conf.redis_socket_timeout = 15
+    conf.redis_socket_connect_timeout = 5
+    conf.result_backend_always_retry = True
+    conf.result_backend_transport_options = {
+        **conf.result_backend_transport_options,
+        "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5},
+    }
+    conf.task_publish_retry = True
+    conf.task_publish_retry_policy = {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5}
+
+
+@signals.celeryd_init.connect
+def _take_role(**_: Any) -> None:
+    """In the main process, before anything connects."""
+    be_patient()
+    app.amqp.queues.select(list(QUEUES[current_settings().worker_role]))
+
+
+@signals.worker_process_init.connect
+def _prepare_child(**_: Any) -> None:
+    """In a pool child: load the model. Celery swallows what is raised here, so a child that cannot work ends itself."""
+    be_patient()
+    gate = Gate(os.getppid())
+    try:
+        started = time.monotonic()
+        load(current_settings())
+        logger.info("model loaded in %.1f s", time.monotonic() - started)
+        gate.open()
+    except DiarizationError as error:
+        gate.refuse(error)
+        os._exit(EXIT_UNUSABLE)
+    except BaseException as error:  # without a model there is no child
+        logger.exception("the model cannot be loaded")
+        gate.refuse(InternalError(f"{type(error).__name__}: {error}"))
+        os._exit(EXIT_UNUSABLE)
+
+
+class GateStep(bootsteps.StartStopStep):
+    """Holds the worker back from its queues until every child has loaded its model."""
+
+    requires = (Pool,)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._gate = Gate(os.getpid())
+        self._gate.prepare()
+        self._watch: Beat | None = None
+
+    def start(self, parent: Any) -> None:
+        """Blocks; ends the process where a child cannot work."""
+        settings = current_settings()
+        try:
+            if settings.worker_role == "gpu":
+                self._gate.wait(lambda: parent.pool._pool._pool, settings.queue_start_timeout_seconds, _heed_signals)
+            else:
+                load(settings)
+        except DiarizationError as error:
+            logger.critical("this worker cannot start: %s", error.message)
+            self._gate.remove()
+            raise SystemExit(EXIT_UNUSABLE) from None
+        logger.info("ready: takes jobs from %s", ", ".join(QUEUES[settings.worker_role]))
+        # A child that comes after a dead one loads anew, and may fail then.
+        self._watch = Beat("gate", 1.0, self._check)
+        self._watch.start()
+
+    def _check(self) -> None:
+        refusal = self._gate.refusal()
+        if refusal is not None and not state.should_terminate:
+            logger.critical("this worker must stop: %s", refusal)
+            state.should_terminate = EXIT_UNUSABLE  # type: ignore[assignment]  # Celery's None until now
+
+    def stop(self, parent: Any) -> None:
+        """Celery's hook."""
+        if self._watch:
+            self._watch.stop()
+        self._gate.remove()
+
+    terminate = stop
+
+
+class BeatStep(bootsteps.StartStopStep):
+    """Renews deliveries and issues what is due, beside the main loop."""
+
+    requires = (GateStep,)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._beats: list[Beat] = []
+
+    def start(self, parent: Any) -> None:
+        """Celery's hook."""
+        settings = current_settings()
+        deliveries = Deliveries(settings)
+        records = Records(settings)
+        self._beats = [
+            Beat("heartbeat", settings.queue_lease_seconds / 4, deliveries.renew),
+            Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records)),
+        ]
+        for beat in self._beats:
+            beat.start()
+
+    def stop(self, parent: Any) -> None:
+        """Celery's hook."""
+        for beat in self._beats:
+            beat.stop()
+
+    terminate = stop
+
+
+def _heed_signals() -> None:
+    state.maybe_shutdown()
+
+
+app.steps["worker"].update((GateStep, BeatStep))
