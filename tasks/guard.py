@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 from celery import Task, states
+from celery.canvas import Signature
 from celery.exceptions import Ignore, Retry
 from celery.result import AsyncResult
 from celery.utils import uuid
@@ -126,6 +127,15 @@ class GuardedTask(Task[Any, Any]):
         result = JobResult(task_id, backend=self.backend, task_name=self.name, app=self.app, **options)
         result.task = self
         return result
+
+    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature[Any]:
+        """As Celery's; it names our queue, so that the worker of another app, for whom it is a step, finds it."""
+        signature = super().signature(args, *starargs, **starkwargs)
+        signature.options.setdefault("queue", ANYWHERE)
+        signature.options.setdefault("priority", self.app.conf.task_default_priority)
+        return signature
+
+    subtask = signature
 
     def cancel(self, job_id: str) -> State | None:
         """Cancel a job. The state it was in; None where there is no such job."""

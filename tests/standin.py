@@ -99,7 +99,8 @@ class StandIn:
         return self._meeting(recording, seconds, speakers, hints)
 
     def _meeting(self, recording: Recording, seconds: float, speakers: int, hints: SpeakerHints) -> Diarization:
-        wanted = hints.num_speakers or min(max(speakers, hints.min_speakers or 0), hints.max_speakers or speakers)
+        at_least = max(speakers, hints.min_speakers or 0)
+        wanted = hints.num_speakers or min(at_least, hints.max_speakers or at_least)
         turns = _turns(seconds, wanted if speakers else 0, seed=zlib.crc32(str(recording).encode()))
         found = total_seconds(turns)
         asked = hints.num_speakers or hints.min_speakers or 0

@@ -1,0 +1,115 @@
+"""What the tests share: a clean environment, a real server, real workers. None of them outlives the test run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.processes import Server, Worker
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "WORKER_", "CELERY_")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def pytest_configure() -> None:
+    """A developer's shell must not change a test; and the app, which is configured once, must find the tests' server."""
+    for name in list(os.environ):
+        if name.startswith(OURS):
+            del os.environ[name]
+    os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_free_port()}/0"
+    os.environ["DIARIZATION_ALLOWED_NETWORKS"] = "127.0.0.0/8"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server at REDIS_URL, for the whole run."""
+    port = int(os.environ["REDIS_URL"].rsplit(":", 1)[1].partition("/")[0])
+    with Server(tmp_path_factory.mktemp("valkey"), port) as running:
+        yield running
+
+
+@pytest.fixture
+def redis(server: Server) -> Iterator[Redis]:
+    """A client of an empty database."""
+    with Redis.from_url(server.url, decode_responses=True) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="module")
+def module_redis(server: Server) -> Iterator[Redis]:
+    """A client of a database that was empty when the module's tests began."""
+    with Redis.from_url(server.url, decode_responses=True) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def start_worker(server: Server, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts workers with the stand-in diarizer; `start_worker(QUEUE_LEASE_SECONDS=4)` sets their environment."""
+    yield from _worker_factory(server, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_module_worker(
+    server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Worker]]:
+    """The same for workers that serve a whole module."""
+    yield from _worker_factory(server, tmp_path_factory.mktemp("workers"))
+
+
+def _worker_factory(server: Server, folder: Path) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def start(*, ready: bool = True, arguments: tuple[str, ...] = ("-A", "tasks"), **settings: Any) -> Worker:
+        environment = {
+            "REDIS_URL": server.url,
+            "DIARIZATION_DIARIZER": "tests.standin:load",
+            "DIARIZATION_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "STANDIN_DIR": str(folder),
+            **{name: str(value) for name, value in settings.items()},
+        }
+        worker = Worker(folder / f"worker{len(workers)}.log", f"w{len(workers)}", environment, arguments)
+        workers.append(worker)
+        if ready:
+            worker.wait_until_ready()
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.kill()
+
+
+@pytest.fixture
+def python(server: Server) -> Callable[..., str]:
+    """Runs a piece of Python in a process of its own, and gives what it printed."""
+    import subprocess
+
+    def run(code: str, *, cwd: Path | None = None, timeout: float = 60, **settings: Any) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **{k: str(v) for k, v in settings.items()}}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=cwd or ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
