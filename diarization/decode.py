@@ -94,7 +94,7 @@ def decode(
     with _open(path) as file:
         head = os.pread(file.fileno(), _HEAD_BYTES, 0)
         log, mono = Log(), _Mono(max_audio_seconds)
-        # Decoding is some 500 times faster than playing; a file that needs a tenth of its time is made to cost.
+        # Decoding takes about a 500th of the playing time; what needs a tenth was made to keep a worker busy.
         cpu_seconds = 60 + int(max_audio_seconds / 10)
         with find_ffmpeg().run(file, sample_rate=SAMPLE_RATE, cpu_seconds=cpu_seconds) as process:
             _pump(process, log, mono, report, stall_timeout_seconds)
@@ -274,9 +274,9 @@ def _warnings(status: int, log: Log, mono: _Mono, is_cut_off: bool) -> tuple[str
         found.append(f"{got:.1f} s of audio were decoded where the file promises {expected:.1f} s: it may be cut off")
     elif is_cut_off:
         found.append(f"the file is cut off, after {mono.seconds:.1f} s of audio")
-    if log.error_count or status:
-        reason = log.errors[0] if log.errors else f"status {status}"
-        found.append(f"parts could not be decoded; of {max(log.error_count, 1)} errors the first is: {reason}")
+    if log.errors or status:
+        complaint = log.errors[0] if log.errors else f"exit status {status}"
+        found.append(f"parts could not be decoded; ffmpeg's first complaint: {complaint}")
     if mono.not_finite:
         found.append(f"{mono.not_finite} samples were no finite numbers and were set to 0")
     if mono.clipped > _CLIPPED_SHARE * mono.seconds * SAMPLE_RATE:

@@ -85,13 +85,13 @@ class UrlNotAllowed(PermanentError):
 
 
 class RecordingNotFound(PermanentError):
-    """There is no recording at the URL (HTTP 404 or 410, or no such file)."""
+    """There is no recording at the URL (HTTP 404 or 410, no such host, no such file)."""
 
     advice = "Check the URL; the recording may have been moved or deleted."
 
 
 class RecordingForbidden(PermanentError):
-    """The server refuses to hand out the recording (HTTP 401 or 403)."""
+    """The server refuses to hand out the recording (HTTP 401, 403 or another 4xx)."""
 
     advice = "A signed URL may have run out: sign a new one and submit again, or send credentials with headers=."
 

@@ -37,6 +37,7 @@ DEMUXERS: Final = (
 _RESAMPLERS: Final = {"soxr": "resampler=soxr", "swr": "filter_size=128:cutoff=0.97"}
 
 _MAX_LINE_BYTES: Final = 4096
+_MAX_ERRORS: Final = 20
 
 ERROR_RATE_EXCEEDED: Final = 69
 """ffmpeg's exit status when more than two thirds of the audio could not be decoded."""
@@ -174,7 +175,6 @@ class Log:
         audio_streams: How many there are.
         has_video: Whether there is a picture.
         errors: The first few error messages.
-        error_count: How many there were.
         stopped_by: The signal that made ffmpeg end early, 0 for none.
     """
 
@@ -182,7 +182,6 @@ class Log:
     audio_streams: int = 0
     has_video: bool = False
     errors: list[str] = field(default_factory=list)
-    error_count: int = 0
     stopped_by: int = 0
     _in_header: bool = True
     _guessed: bool = False
@@ -197,8 +196,7 @@ class Log:
 
     def _read(self, line: str) -> None:
         if error := _ERROR.match(line):
-            self.error_count += 1
-            if len(self.errors) < 20:
+            if len(self.errors) < _MAX_ERRORS:
                 self.errors.append(_UNSPEAKABLE.sub(" ", error[1])[:200].strip())
         elif stopped := _STOPPED.match(line):
             self.stopped_by = int(stopped[1])

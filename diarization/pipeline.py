@@ -1,7 +1,7 @@
 """Who spoke when, by pyannote.audio on this machine: loads once, then takes recordings one after the other.
 
-The answer is stock's: the pipeline that `Pipeline.from_pretrained` gives is called as it is. Only the batch sizes differ,
-which change no turn. Speed-ups replace steps of the pipeline in files of their own, and `load` puts them in.
+The answer is stock's: the pipeline that `Pipeline.from_pretrained` gives is called as it is. Only the batch sizes
+differ, which change no turn. Speed-ups replace steps of the pipeline in files of their own, and `load` puts them in.
 
 torch's number of threads is left alone (as many as there are cores); `OMP_NUM_THREADS` sets it.
 """
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,10 +25,17 @@ from diarization.decode import SAMPLE_RATE, decode
 from diarization.device import choose_device, device_failure, gpu_name
 from diarization.diarizer import DiarizerOptions, Report
 from diarization.download import download
+from diarization.errors import OutOfMemory
 from diarization.hub import LoadedPipeline, load_pipeline
 from diarization.recording import Recording
+from diarization.stages import StageWatch
 from diarization.turns import Diarization, Provenance, Speaker, SpeakerHints, Turn, total_seconds
 from diarization.upstream import DiarizeOutput
+
+# Stock compares the upper bound with counts of 8 bits, and fails above, at the end of the job.
+_LARGEST_BOUND = 255
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,14 +103,142 @@ class PyannoteDiarizer:
             TransientError: It may succeed later or elsewhere.
             Cancelled: Raised by `report`; the model stays loaded and usable.
         """
-        began = time.perf_counter()
-        with download(recording, self._options, report) as path:
+        options, began = self._options, time.perf_counter()
+        with download(
+            recording,
+            allowed_networks=options.allowed_networks,
+            recordings_dir=options.recordings_dir,
+            max_bytes=options.max_bytes,
+            timeout_seconds=options.download_timeout_seconds,
+            stall_timeout_seconds=options.stall_timeout_seconds,
+            report=report,
+        ) as path:
             downloaded = time.perf_counter()
-            waveform = decode(path, max_audio_seconds=self._options.max_audio_seconds, report=report)
+            waveform = decode(path, max_audio_seconds=options.max_audio_seconds, report=report)
         decoded = time.perf_counter()
         result = self.diarize_waveform(waveform.samples, hints, report)
         before = {"download": round(downloaded - began, 3), "decode": round(decoded - downloaded, 3)}
-        provenance = result.provenance.model_copy(
-            update={"stage_seconds": before | result.provenance.stage_seconds},
-        )
+        provenance = result.provenance.model_copy(update={"stage_seconds": before | result.provenance.stage_seconds})
         return result.model_copy(update={"warnings": waveform.warnings + result.warnings, "provenance": provenance})
+
+    def diarize_waveform(self, samples: NDArray[np.float32], hints: SpeakerHints, report: Report) -> Diarization:
+        """Who spoke when in a waveform.
+
+        As in stock, the last turn may end up to a tenth of a second after the recording does.
+
+        Args:
+            samples: Mono, 16 kHz, shape (samples,), any length.
+            hints: One that cannot be met is a warning in the result.
+            report: Called after each batch.
+
+        Raises:
+            OutOfMemory: The device ran out of memory; this job's is free again.
+            DeviceLost: The GPU failed, for good where this process is concerned.
+            Cancelled: Raised by `report`.
+        """
+        watch = StageWatch(report)
+        output = self._on_device(lambda: self._apply(samples, hints, watch)) if len(samples) else None
+        watch.finish()
+        answer = output.serialize() if output else {"diarization": [], "exclusive_diarization": []}
+        segments = tuple(Turn(**turn) for turn in answer["diarization"])
+        speakers = total_seconds(segments)
+        if self._options.embeddings and output:
+            speakers = _with_embeddings(speakers, output)
+        return Diarization(
+            segments=segments,
+            exclusive_segments=tuple(Turn(**turn) for turn in answer["exclusive_diarization"]),
+            speakers=speakers,
+            audio_seconds=len(samples) / SAMPLE_RATE,
+            warnings=(*unmet_hints(hints, found=len(speakers)), *self._precision_warnings()),
+            provenance=self._provenance.model_copy(update={"stage_seconds": watch.stage_seconds}),
+        )
+
+    def _apply(self, samples: NDArray[np.float32], hints: SpeakerHints, watch: StageWatch) -> DiarizeOutput:
+        """Stock's answer; without the lower bound on the number of speakers where stock cannot meet it.
+
+        Stock fails where it is to find more speakers than there are stretches of speech to tell apart. Then it is asked
+        again without, with the segmentation and embeddings of the first time. Taking those from the file is a service
+        of pyannote's for tuning its parameters, which is what it means by training.
+        """
+        file, bounds = _file(samples), _bounds(hints)
+        try:
+            return cast(DiarizeOutput, self._pipeline(file, hook=watch, **bounds))
+        except ValueError:
+            if watch.embeddings is None or bounds.pop("min_speakers") is None:
+                raise
+        threshold = getattr(self._pipeline.segmentation, "threshold", None)
+        file["training_cache/segmentation"] = watch.segmentation
+        file["training_cache/embeddings"] = {"embeddings": watch.embeddings, "segmentation.threshold": threshold}
+        self._pipeline.training = True
+        try:
+            return cast(DiarizeOutput, self._pipeline(file, **bounds))
+        finally:
+            self._pipeline.training = False
+
+    def _on_device(self, run: Callable[[], T]) -> T:
+        """What `run` returns, with the failures of the device in our words.
+
+        pyannote, torch and numpy warn of short recordings and of hints that are not met; `unmet_hints` says the latter
+        in words. As errors they would even change the answer: pyannote finds the shortest waveform that it can embed by
+        trying until none fails.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return run()
+        except (RuntimeError, MemoryError) as error:
+            if (failure := device_failure(error)) is None:
+                raise
+        # Out here nothing holds the frames in which the failed step's tensors live.
+        if isinstance(failure, OutOfMemory) and self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise failure
+
+    def _precision_warnings(self) -> tuple[str, ...]:
+        if self._options.precision == "exact":
+            return ()
+        return (f"precision {self._options.precision!r} is not available in this version; the answer is exact",)
+
+
+def _bounds(hints: SpeakerHints) -> dict[str, int | None]:
+    """`hints` as stock takes them; a number of speakers is a lower and an upper bound."""
+    least, most = hints.num_speakers or hints.min_speakers, hints.num_speakers or hints.max_speakers
+    return {"min_speakers": least, "max_speakers": most if most and most <= _LARGEST_BOUND else None}
+
+
+def unmet_hints(hints: SpeakerHints, found: int) -> tuple[str, ...]:
+    """What the caller asked for and did not get, in words."""
+    if hints.num_speakers is not None and found != hints.num_speakers:
+        return (f"asked for {hints.num_speakers} speakers, found {found}",)
+    if hints.min_speakers is not None and found < hints.min_speakers:
+        return (f"asked for at least {hints.min_speakers} speakers, found {found}",)
+    if hints.max_speakers is not None and found > hints.max_speakers:
+        return (f"asked for at most {hints.max_speakers} speakers, found {found}",)
+    return ()
+
+
+def _with_embeddings(speakers: tuple[Speaker, ...], output: DiarizeOutput) -> tuple[Speaker, ...]:
+    """Each speaker with the centroid of their embeddings, where there is one.
+
+    Of a speaker who is never heard alone for long enough stock has no centroid: a row of NaN, or of zeros.
+    """
+    rows = (
+        {}
+        if output.speaker_embeddings is None
+        else dict(zip(output.speaker_diarization.labels(), output.speaker_embeddings, strict=True))
+    )
+    known = {label: tuple(map(float, row)) for label, row in rows.items() if np.isfinite(row).all() and row.any()}
+    return tuple(speaker.model_copy(update={"embedding": known.get(speaker.speaker)}) for speaker in speakers)
+
+
+def _file(samples: NDArray[np.float32]) -> dict[str, Any]:
+    """A recording as pyannote takes it from memory: shape (1, samples)."""
+    return {"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE}
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in ("diarize-queue", "pyannote.audio", "torch"):
+        with suppress(PackageNotFoundError):  # a checkout may run without being installed
+            versions[name] = version(name)
+    return versions

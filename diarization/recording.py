@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from string import punctuation
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from diarization.errors import UrlNotAllowed
 
 SCHEMES = ("http", "https", "file")
 MAX_URL_CHARACTERS = 8192
 
-_FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x20\x7f\\]")
+# They end a line of a log, cannot be encoded, or are read as something else by one parser or another.
+_AFTER_BRACKET = re.compile(r"\](:\d*)?\Z")  # urlsplit passes [::1]x
+_FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff\\]")
+_SHORT_CHARACTERS = 8
+_MALFORMED = "<malformed URL>"
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,19 @@ def parse_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         port = parts.port
+        if "]" in parts.netloc and not _AFTER_BRACKET.search(parts.netloc):
+            raise ValueError("something follows the address in brackets")
     except ValueError:
         raise UrlNotAllowed("the URL is malformed: its host or port cannot be read") from None
     if parts.scheme not in SCHEMES:
-        raise UrlNotAllowed(f"scheme {parts.scheme or 'none'!r} is not one of {', '.join(SCHEMES)}")
+        # Without "//" it is no scheme but, in user:password@host, the user.
+        shown = repr(parts.scheme) if parts.scheme and parts.netloc else "of this URL"
+        raise UrlNotAllowed(f"scheme {shown} is not one of {', '.join(SCHEMES)}")
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise UrlNotAllowed("a file URL must not name a host: write file:///folder/name.wav")
-        if not parts.path or parts.query or parts.fragment:
-            raise UrlNotAllowed("a file URL is a path and nothing else; percent-encode '?' and '#'")
+        if not parts.path.startswith("/") or parts.query or parts.fragment:
+            raise UrlNotAllowed("a file URL is an absolute path and nothing else; percent-encode '?' and '#'")
     elif not parts.hostname:
         raise UrlNotAllowed("the URL names no host")
     elif port == 0:
@@ -68,25 +77,41 @@ def parse_url(url: str) -> SplitResult:
 
 
 def redact_url(url: str) -> str:
-    """The URL without user, password, query and fragment: what logs, events and errors may show."""
+    """The URL without user, password, query and fragment: what logs, events and errors may show.
+
+    Any text may be given. Of one that names no host, any part could be the password: nothing is shown.
+    """
+    if _FORBIDDEN_CHARACTERS.search(url):
+        return _MALFORMED
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "<malformed URL>"
+        return _MALFORMED
+    if not host and (parts.scheme != "file" or parts.netloc):
+        return _MALFORMED
     host = f"[{host}]" if ":" in host else host
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
 
 
 def scrub(text: str, recording: Recording) -> str:
-    """`text` without what is secret about `recording`: what an error of a foreign library may say."""
-    try:
-        parts = urlsplit(recording.url)
-        secrets = [parts.query, parts.fragment, parts.password, parts.username, *recording.headers.values()]
-    except ValueError:
-        secrets = []
+    """`text` without what is secret about `recording`: what an error of a foreign library may say.
+
+    Libraries decode, or encode once more, what they quote, or take a header's token or a query's value alone; so each
+    of these is looked for. (Short values of a query are not: without them, a `page=1` would blot out every figure.)
+    """
+    parts = urlsplit(recording.url)
+    headers = recording.headers.values()
+    secrets = {parts.query, parts.fragment, parts.username, parts.password, *headers}
+    secrets |= {header.rpartition(" ")[2] for header in headers}
+    secrets |= {value for _, value in parse_qsl(parts.query) if len(value) >= _SHORT_CHARACTERS}
+    forms: set[str] = set().union(*(_forms(secret) for secret in secrets if secret))
     text = text.replace(recording.url, str(recording))
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "…")
+    for form in sorted(forms, key=lambda form: (-len(form), form)):
+        text = text.replace(form, "…")
     return text
+
+
+def _forms(secret: str) -> set[str]:
+    return {secret, unquote(secret), quote(secret, safe=punctuation, errors="replace")}

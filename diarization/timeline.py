@@ -1,7 +1,6 @@
 """Turns drawn as a picture: one row a speaker, a time axis beneath. SVG needs nothing; PNG needs pillow.
 
-`_lay_out` decides where every box and text goes, in pixels from the upper left corner; the two renderers only draw.
-The picture brings its own white ground, so that it can stand on a dark page.
+`_lay_out` puts boxes and texts in their places, in pixels from the upper left corner; the two renderers only draw them.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import html
 import io
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -20,7 +20,6 @@ from diarization.errors import InvalidJob
 from diarization.turns import Diarization, Turn, total_seconds
 
 MIN_WIDTH_PX, MAX_WIDTH_PX = 400, 10_000
-
 # Okabe and Ito, "Color Universal Design" (2008), told apart with any colour vision: those of their eight that have a
 # contrast of at least 3 to 1 on white (WCAG 2.2, criterion 1.4.11). After five speakers they come round again: it is
 # the row that tells who talks, the colour only helps.
@@ -28,33 +27,28 @@ SPEAKER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 REFERENCE_COLOUR = "#858C95"
 GROUND_COLOUR, _INK, _FAINT_INK, _GRID = "#FFFFFF", "#1F2328", "#57606A", "#E4E7EB"
 
-_MARGIN, _GAP = 20, 12
-_BAR, _REFERENCE_BAR, _BAR_GAP = 20, 8, 3
+_MARGIN, _GAP, _BAR, _BAR_GAP, _REFERENCE_BAR = 20, 12, 20, 3, 8
 _LARGE, _MEDIUM, _SMALL = 17, 13, 11
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif"
-_PNG_DOTS_PER_PIXEL = 2
-
+_LETTER_EM = 0.66  # a letter's width for its size, on the wide side of what these fonts have
 _HOUR = 3600
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, _HOUR, 2 * _HOUR, 4 * _HOUR, 6 * _HOUR, 12 * _HOUR)
-
 # XML cannot hold these, or they break a line.
 _UNPRINTABLE = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 
 
-@dataclass(frozen=True)
-class _Box:
+class _Box(NamedTuple):
     x: float
-    y: float
+    y: int
     width: float
-    height: float
+    height: int
     colour: str
     tooltip: str = ""
 
 
-@dataclass(frozen=True)
-class _Text:
+class _Text(NamedTuple):
     x: float
-    baseline: float
+    baseline: int
     text: str
     size: int
     colour: str = _FAINT_INK
@@ -91,23 +85,18 @@ class _Track(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """Time runs from 0 at `left` to `seconds` at `right`."""
+    """Time runs from 0 at `left` to `seconds`."""
 
     left: float
-    right: float
     seconds: float
-
-    @property
-    def seconds_per_pixel(self) -> float:
-        return self.seconds / (self.right - self.left)
+    seconds_per_pixel: float
 
     def x(self, seconds: float) -> float:
         return self.left + seconds / self.seconds_per_pixel
 
     def ticks(self) -> range:
         """The seconds to label: the finest round step whose labels stand clear of each other."""
-        label_px = _text_width(_clock(self.seconds), _SMALL) + 2 * _GAP
-        least = label_px * self.seconds_per_pixel
+        least = (_text_width(_clock(self.seconds), _SMALL) + 2 * _GAP) * self.seconds_per_pixel
         days = 24 * _HOUR * math.ceil(least / (24 * _HOUR))
         return range(0, math.floor(self.seconds) + 1, next((step for step in _TICK_SECONDS if step >= least), days))
 
@@ -117,27 +106,25 @@ def timeline_svg(
 ) -> str:
     """The turns as an SVG picture.
 
-    Each box tells its speaker and times in a tooltip. Turns of one speaker less than a pixel apart are drawn as one, so
-    that the picture of a day stays a small file.
+    Each box tells its speaker and times. Turns of one speaker less than a pixel apart are drawn as one box.
 
     Args:
         diarization: What to draw.
         title: Stands above the picture.
-        reference: The true turns, drawn as a thin bar below those found. Its speakers have names of their own: the two
-            that talk together longest are paired first, then the next; whoever is left gets an own row.
+        reference: The true turns, drawn as a thin bar below those found. Whatever their names, the two speakers that
+            talk together longest are paired first, then the next; whoever is left gets an own row.
         width: Of the picture, in pixels. The height follows from the number of speakers.
 
     Raises:
         InvalidJob: The width is out of range.
     """
     picture = _lay_out(diarization, title, reference, width)
-    size = f'width="{picture.width}" height="{picture.height}"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {picture.width} {picture.height}" role="img"'
-        f' font-family="{_FONTS}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{picture.width}" height="{picture.height}" '
+        f'viewBox="0 0 {picture.width} {picture.height}" role="img" font-family="{_FONTS}">',
         f"<title>{html.escape(picture.title)}</title>",
         f"<desc>{html.escape(picture.description)}</desc>",
-        f'<rect {size} fill="{GROUND_COLOUR}"/>',
+        f'<rect width="100%" height="100%" fill="{GROUND_COLOUR}"/>',
     ]
     for colour, boxes in groupby(picture.boxes, key=lambda box: box.colour):
         lines += [f'<g fill="{colour}">', *map(_svg_box, boxes), "</g>"]
@@ -147,7 +134,7 @@ def timeline_svg(
 def timeline_png(
     diarization: Diarization, *, title: str | None = None, reference: Sequence[Turn] | None = None, width: int = 1200
 ) -> bytes:
-    """The picture of `timeline_svg` as a PNG, with two dots a pixel.
+    """The picture of `timeline_svg` as a PNG, two dots a pixel. Pillow's own font knows Latin letters only.
 
     Raises:
         InvalidJob: The width is out of range.
@@ -158,35 +145,30 @@ def timeline_png(
     except ModuleNotFoundError:
         raise ModuleNotFoundError("a PNG timeline needs pillow: pip install diarize-queue[png]") from None
     picture = _lay_out(diarization, title, reference, width)
-    scale = _PNG_DOTS_PER_PIXEL
+    scale = 2 if picture.height < 5000 else 1  # what hundreds of speakers need must still fit into memory
     image = Image.new("RGB", (picture.width * scale, picture.height * scale), GROUND_COLOUR)
     draw = ImageDraw.Draw(image)
     for box in picture.boxes:
-        left, top = round(box.x * scale), round(box.y * scale)
-        right, bottom = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
-        draw.rectangle((left, top, right - 1, bottom - 1), fill=box.colour)
+        left, right = round(box.x * scale), round((box.x + box.width) * scale)
+        draw.rectangle((left, box.y * scale, max(left, right - 1), (box.y + box.height) * scale - 1), fill=box.colour)
     fonts = {size: ImageFont.load_default(size * scale) for size in (_LARGE, _MEDIUM, _SMALL)}
     anchors = {"start": "ls", "middle": "ms", "end": "rs"}
     for text in picture.texts:
-        place = (text.x * scale, text.baseline * scale)
-        draw.text(place, text.text, fill=text.colour, font=fonts[text.size], anchor=anchors[text.anchor])
+        x, y = text.x * scale, text.baseline * scale
+        draw.text((x, y), text.text, fill=text.colour, font=fonts[text.size], anchor=anchors[text.anchor])
     data = io.BytesIO()
-    image.save(data, "PNG", optimize=True)
+    image.save(data, "PNG")
     return data.getvalue()
 
 
 def _svg_box(box: _Box) -> str:
-    place = f'x="{_figure(box.x)}" y="{_figure(box.y)}" width="{_figure(box.width)}" height="{_figure(box.height)}"'
+    place = f'x="{box.x:.6g}" y="{box.y}" width="{box.width:.4g}" height="{box.height}"'
     return f"<rect {place}><title>{html.escape(box.tooltip)}</title></rect>" if box.tooltip else f"<rect {place}/>"
 
 
 def _svg_text(text: _Text) -> str:
-    place = f'x="{_figure(text.x)}" y="{_figure(text.baseline)}" font-size="{text.size}" text-anchor="{text.anchor}"'
+    place = f'x="{text.x:.6g}" y="{text.baseline}" font-size="{text.size}" text-anchor="{text.anchor}"'
     return f'<text {place} fill="{text.colour}">{html.escape(text.text)}</text>'
-
-
-def _figure(pixels: float) -> str:
-    return f"{pixels:.1f}".removesuffix(".0")
 
 
 def _lay_out(diarization: Diarization, title: str | None, reference: Sequence[Turn] | None, width: int) -> _Picture:
@@ -194,22 +176,24 @@ def _lay_out(diarization: Diarization, title: str | None, reference: Sequence[Tu
         raise InvalidJob(f"a timeline is {MIN_WIDTH_PX} to {MAX_WIDTH_PX} pixels wide, not {width}")
     found, true = _tracks(diarization.segments), _tracks(reference or ())
     tracks, turns = [*found, *true], len(diarization.segments)
-    seconds = max([diarization.audio_seconds, *(turn.end for track in tracks for turn in track.turns)]) or 1.0
-    summary = f"{len(found)} speaker{'s' * (len(found) != 1)} · {turns:,} turn{'s' * (turns != 1)}"
-    summary = f"{summary} · {_duration(diarization.audio_seconds)}"
+    # Even the axis of an empty recording has a length.
+    seconds = max([0.001, diarization.audio_seconds, *(turn.end for track in tracks for turn in track.turns)])
+    counts = f"{len(found)} speaker{'s' * (len(found) != 1)} · {turns:,} turn{'s' * (turns != 1)}"
+    summary = f"{counts} · {_duration(diarization.audio_seconds)}"
     totals = ", ".join(f"{track.name} {_duration(track.seconds)}" for track in found) or "none"
     picture = _Picture(width, _printable(title or "") or "Who spoke when", f"{summary}. Talking time: {totals}.")
     top = _draw_header(picture, summary, has_title=bool(title), has_reference=reference is not None)
 
     name_px = min(max((_text_width(track.name, _MEDIUM) for track in tracks), default=0.0), width / 4)
     total_px = max((_text_width(_duration(track.seconds), _MEDIUM) for track in tracks), default=0.0)
-    axis = _Axis(_MARGIN + name_px + _GAP + total_px + _GAP, width - 2 * _MARGIN, seconds)
+    left = math.ceil(_MARGIN + name_px + _GAP + total_px + _GAP)
+    axis = _Axis(left, seconds, seconds / (width - left - 2 * _MARGIN))
     rows = _pair(found, true) or [(None, None)]
     row_px = _BAR + _GAP + (_BAR_GAP + _REFERENCE_BAR if reference is not None else 0)
     _draw_axis(picture, axis, top, top + row_px * len(rows) - _GAP)
     for index, (speaker, reference_speaker) in enumerate(rows):
         y, colour = top + row_px * index, SPEAKER_COLOURS[index % len(SPEAKER_COLOURS)]
-        picture.boxes.append(_Box(axis.left, y + _BAR // 2, axis.right - axis.left, 1, _GRID))
+        picture.boxes.append(_Box(left, y + _BAR // 2, width - left - 2 * _MARGIN, 1, _GRID))
         _draw_track(picture, axis, speaker, y, _BAR, colour)
         _draw_track(picture, axis, reference_speaker, y + _BAR + _BAR_GAP, _REFERENCE_BAR, REFERENCE_COLOUR)
     return picture
@@ -242,7 +226,7 @@ def _draw_axis(picture: _Picture, axis: _Axis, top: int, bottom: int) -> None:
 
 
 def _draw_track(picture: _Picture, axis: _Axis, track: _Track | None, top: int, height: int, colour: str) -> None:
-    if track is None:
+    if not track:
         return
     size, ink = (_MEDIUM, _INK) if height == _BAR else (_SMALL, _FAINT_INK)
     total, total_right = _duration(track.seconds), axis.left - _GAP
@@ -251,10 +235,9 @@ def _draw_track(picture: _Picture, axis: _Axis, track: _Track | None, top: int, 
     picture.texts.append(_Text(_MARGIN, baseline, name, size, ink))
     picture.texts.append(_Text(total_right, baseline, total, size, anchor="end"))
     for start, end, turns in track.spans(axis.seconds_per_pixel):
-        tooltip = f"{track.name}, {_clock(start, decimals=1)} to {_clock(end, decimals=1)}"
-        tooltip += f", {turns} turns" if turns > 1 else ""
+        times = f"{_clock(start, decimals=1)} to {_clock(end, decimals=1)}" + f", {turns} turns" * (turns > 1)
         x, width = axis.x(start), (end - start) / axis.seconds_per_pixel
-        picture.boxes.append(_Box(x, top, max(1.0, width), height, colour, tooltip))
+        picture.boxes.append(_Box(x, top, max(1.0, width), height, colour, f"{track.name}, {times}"))
 
 
 def _tracks(turns: Sequence[Turn]) -> list[_Track]:
@@ -267,21 +250,26 @@ def _tracks(turns: Sequence[Turn]) -> list[_Track]:
 
 def _pair(found: list[_Track], true: list[_Track]) -> list[tuple[_Track | None, _Track | None]]:
     """One row a speaker found, then one for each of the reference whom nobody found."""
-    shared = [(-_shared_seconds(a, b), i, j) for i, a in enumerate(found) for j, b in enumerate(true)]
-    partner: dict[int, int] = {}
-    for seconds, i, j in sorted(shared):
-        if seconds < 0 and i not in partner and j not in partner.values():
-            partner[i] = j
-    rows = [(track, true[partner[i]] if i in partner else None) for i, track in enumerate(found)]
-    return [*rows, *((None, track) for j, track in enumerate(true) if j not in partner.values())]
+    shared = _shared_seconds(found, true)
+    partners: list[_Track | None] = [None] * len(found)
+    alone = dict(enumerate(true))
+    for i, j in sorted(shared, key=lambda pair: (-shared[pair], pair)):
+        if partners[i] is None and j in alone:
+            partners[i] = alone.pop(j)
+    return [*zip(found, partners, strict=True), *((None, track) for track in alone.values())]
 
 
-def _shared_seconds(one: _Track, other: _Track) -> float:
-    shared, a, b = 0.0, one.spans(), other.spans()
-    while a and b:
-        shared += max(0.0, min(a[-1][1], b[-1][1]) - max(a[-1][0], b[-1][0]))
-        # Backwards in time: what starts last can touch nothing of what is left.
-        (a if a[-1][0] > b[-1][0] else b).pop()
+def _shared_seconds(found: list[_Track], true: list[_Track]) -> dict[tuple[int, int], float]:
+    """How long each two talk at the same time, by their places in the lists, from one walk through time."""
+    sides = [(side, i, track) for side, tracks in enumerate((found, true)) for i, track in enumerate(tracks)]
+    shared: dict[tuple[int, int], float] = defaultdict(float)
+    talking: list[tuple[float, int, int]] = []
+    for start, end, side, i in sorted((*span[:2], side, i) for side, i, track in sides for span in track.spans()):
+        talking = [other for other in talking if other[0] > start]
+        for other_end, other_side, j in talking:
+            if other_side != side and end > start:
+                shared[(j, i) if side else (i, j)] += min(end, other_end) - start
+        talking.append((end, side, i))
     return shared
 
 
@@ -301,13 +289,12 @@ def _printable(text: str) -> str:
 
 
 def _text_width(text: str, size: int) -> float:
-    """Pixels; on the wide side of what common sans-serif fonts need."""
-    return size * sum(1.0 if east_asian_width(character) in "WF" else 0.66 for character in text)
+    return size * sum(1.0 if east_asian_width(character) in "WF" else _LETTER_EM for character in text)
 
 
 def _fit(text: str, size: int, width: float) -> str:
     if _text_width(text, size) <= width:
         return text
-    while text and _text_width(text + "…", size) > width:
-        text = text[: min(len(text) - 1, int(width / (0.66 * size)))]
-    return text.rstrip() + "…"
+    most = int(width / size / _LETTER_EM)
+    kept = max((count for count in range(most) if _text_width(text[:count] + "…", size) <= width), default=0)
+    return text[:kept].rstrip() + "…"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+from ipaddress import ip_address
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from diarization.addresses import canonical_host, is_global
 from diarization.errors import InvalidJob
 from diarization.recording import Recording, parse_url, redact_url
 from diarization.turns import SpeakerHints, first_complaint
@@ -63,7 +64,9 @@ class JobRequest(BaseModel):
             UrlNotAllowed: No recording can have this URL.
             InvalidJob: An option makes no sense.
         """
-        parse_url(arguments.get("url", ""))
+        parts = parse_url(arguments.get("url", ""))
+        if parts.hostname and parts.scheme != "file":
+            canonical_host(parts.hostname)
         try:
             request = cls.model_validate(arguments)
         except ValidationError as error:
@@ -109,6 +112,6 @@ def _stays_in_the_house(url: str) -> bool:
     if parts.scheme == "file" or host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return True
     try:
-        return not ipaddress.ip_address(host).is_global
+        return not is_global(ip_address(host))
     except ValueError:
         return False

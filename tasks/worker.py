@@ -100,14 +100,15 @@ class GateStep(bootsteps.StartStopStep):
             raise SystemExit(EXIT_UNUSABLE) from None
         logger.info("ready: takes jobs from %s", ", ".join(QUEUES[settings.worker_role]))
         # A child that comes after a dead one loads anew, and may fail then.
-        self._watch = Beat("gate", 1.0, self._check)
+        self._watch = Beat("gate", 1.0, lambda: self._check(parent))
         self._watch.start()
 
-    def _check(self) -> None:
+    def _check(self, parent: Any) -> None:
         refusal = self._gate.refusal()
         if refusal is not None and not state.should_terminate:
             logger.critical("this worker must stop: %s", refusal)
-            state.should_terminate = EXIT_UNUSABLE  # type: ignore[assignment]  # Celery's None until now
+            parent.exitcode = EXIT_UNUSABLE
+            state.should_terminate = True  # type: ignore[assignment]  # Celery's None until now
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""

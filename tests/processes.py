@@ -53,6 +53,12 @@ class Server:
         with Redis.from_url(self.url) as client:
             wait_until(lambda: _answers(client), what="the server answers")
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        assert self._process
+        return self._process.pid
+
     def send(self, what: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process
@@ -85,7 +91,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _DIE_WITH_PARENT, *command],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
+                env={**os.environ, **environment},
                 stdout=sink,
                 stderr=sink,
             )

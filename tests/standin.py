@@ -13,7 +13,7 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
     /kill/1             the process kills itself with SIGKILL, likewise
 
 Likewise the model: `unavailable` cannot be loaded, `bug` fails with an unknown error, `wait/NAME` loads once that
-file stands in STANDIN_DIR; all others load at once.
+file stands in STANDIN_DIR, `once` loads for the first process alone; all others load at once.
 
 Where STANDIN_DIR is set, every load, start and end is a line in its `journal`: `read_journal` gives them, and
 attempts are counted by it.
@@ -51,7 +51,8 @@ def load(options: DiarizerOptions) -> StandIn:
         raise RuntimeError("the stand-in was told to fail while loading")
     if what == "wait":
         _wait_for(name)
-    _write_journal("load", options.model)
+    if _write_journal("load", options.model) > 1 and what == "once":
+        raise ModelUnavailable("the stand-in was told to load once")
     return StandIn(options)
 
 

@@ -1,0 +1,57 @@
+# The one list of commands. Nothing is assumed on the machine but make and Python 3.11 or newer: the environment is made
+# here, in .venv, with everything pinned by uv.lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint format docs bench clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: $(READY) ## The environment with all that development needs, in .venv
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# --inexact leaves uv itself in the environment.
+$(READY): $(BIN)/uv pyproject.toml uv.lock
+	@echo "installing what uv.lock pins (torch is large; a minute or so)"
+	@$(BIN)/uv sync --quiet --frozen --inexact --extra worker --extra demo --extra png
+	@touch $@
+
+demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real worker, the real model
+	@$(BIN)/python -m tasks demo
+
+test: $(READY) ## All tests: real server, real workers, real model
+	@$(BIN)/python -m pytest
+
+test-fast: $(READY) ## The tests that need neither a worker nor the model
+	@$(BIN)/python -m pytest tests/unit
+
+lint: $(READY) ## ruff, mypy --strict, the floors of the house
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m docs.generate --check
+	@echo "lint: ok"
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: $(READY) ## Write the generated parts of README and .env.example anew
+	@$(BIN)/python -m docs.generate
+
+bench: $(READY) ## Ours and stock pyannote on the same waveforms: turns, DER, seconds
+	@$(BIN)/python -m benchmarks.bench
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,74 @@
+"""Writes what is generated: the settings table in README.md, and .env.example.
+
+python -m docs.generate           writes them
+python -m docs.generate --check   says whether they are up to date, and exits with 1 where they are not
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from tasks.settings import BUNDLED_MODEL, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- settings: make docs -->", "<!-- end -->"
+
+
+def default(value: Any) -> str:
+    """A setting's default as it would stand in the environment."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if value is None or value == ():
+        return ""
+    if value == str(BUNDLED_MODEL):
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def settings_table() -> str:
+    """The README's table."""
+    rows = ["| name | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        shown = default(field.default)
+        if field.default == str(BUNDLED_MODEL):
+            shown = "the bundled model"
+        elif shown:
+            shown = f"`{shown}`"
+        rows.append(f"| `{name.upper()}` | {shown or 'none'} | {field.description} |")
+    return "\n".join(rows)
+
+
+def env_example() -> str:
+    """The text of .env.example: every setting with its default, commented out."""
+    lines = ["# Every setting with its default. Copy to .env and uncomment what you change."]
+    for name, field in Settings.model_fields.items():
+        lines += ["", f"# {field.description}", f"# {name.upper()}={default(field.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def generated() -> dict[Path, str]:
+    """Each file with the text it should have."""
+    readme = ROOT / "README.md"
+    table = f"{BEGIN}\n{settings_table()}\n{END}"
+    text = re.sub(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: table, readme.read_text(), flags=re.DOTALL)
+    return {readme: text, ROOT / ".env.example": env_example()}
+
+
+def main() -> int:
+    """Write, or check."""
+    stale = [path for path, text in generated().items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        if "--check" in sys.argv:
+            sys.stderr.write(f"{path.name} is out of date: run `make docs`\n")
+        else:
+            path.write_text(generated()[path])
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

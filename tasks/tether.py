@@ -1,0 +1,76 @@
+"""Child processes that end with the process that started them, however that one ends.
+
+A server or a worker left behind by a killed parent would hold its port, its memory and its jobs for ever. On Linux the
+kernel ends a tethered process when the thread that started it is gone, even after kill -9; on other systems an orderly
+end of the parent must do. This file is also the launcher: it ties the knot, then becomes the command.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def spawn_tethered(
+    command: Sequence[str | Path],
+    *,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.STDOUT,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `command` so that it ends with this process. Call it from a thread that lives as long as the child shall.
+
+    The process has the command's own pid, so signals reach the command itself. It has a session of its own: a Ctrl-C
+    at the terminal reaches the parent alone, which decides in which order things end.
+
+    Args:
+        command: The program's path (or its name on PATH) and its arguments.
+        stdout: As in `subprocess`.
+        stderr: As in `subprocess`.
+        environment: The command's whole environment; None hands on this process's.
+        folder: Where it runs; None is where this process runs.
+    """
+    launcher = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
+    return subprocess.Popen(
+        [*launcher, *map(str, command)],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[bytes], patience_seconds: float) -> None:
+    """Ask a process to end, and kill it where it does not in time."""
+    process.terminate()
+    try:
+        process.wait(patience_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tie_and_become(parent_pid: int, command: list[str]) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        raise SystemExit(f"the process that wanted {command[0]} is gone")
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - it becomes the command
+    except OSError as error:
+        raise SystemExit(f"{command[0]} cannot be started: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    _tie_and_become(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,123 @@
+"""A job is delivered until it has ended, and not twice: long jobs, dead workers, dead children, poison."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from diarization.errors import AttemptsExhausted
+from tasks.diarize import diarize
+from tasks.records import JobRecord, State
+from tests.processes import Worker, wait_until
+from tests.standin import read_journal
+
+LEASE_SECONDS = 3
+
+
+def record(job: Any) -> JobRecord:
+    found = diarize.records.get(job.id)
+    assert found is not None
+    return found
+
+
+def starts(folder: Path, url: str) -> int:
+    return sum(line["event"] == "start" and line["what"] == url for line in read_journal(folder))
+
+
+@pytest.mark.parametrize("path", ["sleep/9", "deaf/9", "gil/9"])
+def test_a_job_longer_than_the_lease_runs_once(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path, path: str
+) -> None:
+    """Two workers, the second idle and sweeping: the main process of the first renews, whatever its child does."""
+    start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    job = diarize.delay(f"http://stand.in/{path}")
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    assert starts(tmp_path, f"http://stand.in/{path}") == 1
+
+
+def test_the_job_of_a_killed_worker_is_run_by_another(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    first = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    job = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    second = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    first.kill()
+    wait_until(lambda: record(job).attempts == 2, what="the second attempt")
+    (tmp_path / "go").touch()
+    assert job.get(timeout=30)["provenance"]["attempts"] == 2
+    assert f"job {job.id} done" in second.log
+
+
+def test_the_job_of_a_killed_child_is_run_again(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    worker = start_worker()
+    job = diarize.delay("http://stand.in/kill/1")
+    assert job.get(timeout=30)["provenance"]["attempts"] == 2
+    assert starts(tmp_path, "http://stand.in/kill/1") == 2
+    assert worker.process.poll() is None
+
+
+def test_a_recording_that_kills_its_worker_ends_as_a_dead_letter(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    start_worker(QUEUE_MAX_ATTEMPTS=3)
+    job = diarize.delay("http://stand.in/exit/9")
+    with pytest.raises(AttemptsExhausted, match="started 3 times"):
+        job.get(timeout=60)
+    assert starts(tmp_path, "http://stand.in/exit/9") == 3
+    assert record(job).state is State.DEAD
+
+
+def test_a_worker_that_is_told_to_stop_finishes_its_job(redis: Redis, start_worker: Callable[..., Worker]) -> None:
+    worker = start_worker()
+    job = diarize.delay("http://stand.in/sleep/2")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    assert worker.stop() == 0
+    assert job.get(timeout=5)["provenance"]["attempts"] == 1
+
+
+def test_a_stale_runner_writes_nothing(redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path) -> None:
+    """A worker frozen for longer than the lease wakes up when its job has been done by another one."""
+    frozen = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    job = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    pids = [frozen.process.pid, *frozen.children]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    wait_until(lambda: record(job).attempts == 2, what="the second attempt")
+    (tmp_path / "go").touch()
+    result = job.get(timeout=30)
+    ended = record(job)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: f"[{job.id}] ignored" in frozen.log, what="the frozen worker finds out")
+    assert record(job) == ended
+    assert diarize.AsyncResult(job.id).get(timeout=5) == result
+
+
+def test_a_due_job_whose_issuer_died_is_issued_again_and_runs_once(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """The issuer had published the ticket but not yet said so: the second ticket counts, the first is stale."""
+    job = diarize.apply_async(("http://stand.in/turns/5/1",), countdown=0.01)
+    wait_until(lambda: diarize.records.claim_due(10) == [job.id])
+    from tasks.tickets import publish
+
+    publish(diarize, record(job))
+    redis.zadd("diarize:due", {job.id: 0})
+    start_worker()
+    job.get(timeout=30)
+    other = diarize.delay("http://stand.in/turns/5/1/other")
+    other.get(timeout=30)
+    wait_until(lambda: redis.hlen("diarize:unacked") == 0)
+    assert starts(tmp_path, "http://stand.in/turns/5/1") == 1

@@ -1,0 +1,48 @@
+"""What a failure of the device means."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diarization.device import choose_device, device_failure
+from diarization.errors import DeviceLost, ModelUnavailable, OutOfMemory
+
+
+def test_auto_is_a_device_that_works() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_a_device_that_is_not_there_says_what_to_do() -> None:
+    with pytest.raises(ModelUnavailable, match=r"cuda:99 was asked for.*set DIARIZATION_DEVICE to auto or cpu"):
+        choose_device("cuda:99")
+
+
+def test_memory_that_the_machine_does_not_have_is_out_of_memory() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60)
+
+    assert isinstance(device_failure(raised.value), OutOfMemory)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has…"), OutOfMemory),
+        (MemoryError("batch_size ( 32) is probably too large."), OutOfMemory),
+        (RuntimeError("CUDA error: out of memory"), OutOfMemory),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), OutOfMemory),
+        (RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might…"), DeviceLost),
+        (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(…)`"), DeviceLost),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), DeviceLost),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), type(None)),
+        (ValueError("CUDA error: said by somebody else"), type(None)),
+    ],
+)
+def test_failures_are_told_apart(error: Exception, expected: type) -> None:
+    failure = device_failure(error)
+
+    assert type(failure) is expected
+    assert failure is None or "\n" not in str(failure)
