@@ -200,7 +200,7 @@ class PyannoteDiarizer:
         return (f"precision {self._options.precision!r} is not available in this version; the answer is exact",)
 
 
-def _bounds(hints: SpeakerHints) -> dict[str, int | None]:
+def _bounds(hints: SpeakerHints) -> dict[str, Any]:
     """`hints` as stock takes them; a number of speakers is a lower and an upper bound."""
     least, most = hints.num_speakers or hints.min_speakers, hints.num_speakers or hints.max_speakers
     return {"min_speakers": least, "max_speakers": most if most and most <= _LARGEST_BOUND else None}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from string import punctuation
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
 
-from diarization.errors import UrlNotAllowed
+from diarization.errors import InvalidJob, UrlNotAllowed
 
 SCHEMES = ("http", "https", "file")
 MAX_URL_CHARACTERS = 8192
@@ -18,6 +18,14 @@ _AFTER_BRACKET = re.compile(r"\](:\d*)?\Z")  # urlsplit passes [::1]x
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff\\]")
 _SHORT_CHARACTERS = 8
 _MALFORMED = "<malformed URL>"
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# They frame the message, name the host or change which bytes come: not the caller's to set.
+_RESERVED_HEADERS = frozenset(
+    {"accept-encoding", "connection", "content-length", "expect", "host", "range", "te", "transfer-encoding", "upgrade"}
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         parse_url(self.url)
+        _check_headers(self.headers)
 
     def __str__(self) -> str:
         return redact_url(self.url)
@@ -115,3 +124,13 @@ def scrub(text: str, recording: Recording) -> str:
 
 def _forms(secret: str) -> set[str]:
     return {secret, unquote(secret), quote(secret, safe=punctuation, errors="replace")}
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise InvalidJob("the name of one of the headers is malformed")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise InvalidJob(f"the value of header {name} holds a character that cannot be sent")
+        if name.lower() in _RESERVED_HEADERS:
+            raise InvalidJob(f"header {name} may not be set")

@@ -64,9 +64,7 @@ def start_worker(server: Server, tmp_path: Path) -> Iterator[Callable[..., Worke
 
 
 @pytest.fixture(scope="module")
-def start_module_worker(
-    server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Worker]]:
+def start_module_worker(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Worker]]:
     """The same for workers that serve a whole module."""
     yield from _worker_factory(server, tmp_path_factory.mktemp("workers"))
 

@@ -9,6 +9,7 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
     /wait/NAME          works, and reports, until the file NAME stands in STANDIN_DIR
     /fail/CODE/2        the first 2 attempts end with the error of that code (`transient` and `permanent` are short
                         for one each, `bug` is an error this project does not know); without a number, all do
+    /leak               fails with an unknown error that says the whole URL and the headers
     /exit/9/1           the process ends with that status at the first attempt; without the second number, at each
     /kill/1             the process kills itself with SIGKILL, likewise
 
@@ -90,6 +91,8 @@ class StandIn:
                 if rest[0] == "bug":
                     raise RuntimeError("the stand-in was told to fail in a way nobody knows")
                 raise from_code(SHORT_FOR.get(rest[0], rest[0]), f"attempt {attempt} was told to fail")
+            case "leak":
+                raise RuntimeError(f"cannot fetch {recording.url} with {dict(recording.headers)}")
             case "exit" if _still(rest[1:], attempt):
                 os._exit(int(rest[0]))
             case "kill" if _still(rest, attempt):

@@ -180,9 +180,9 @@ def test_a_chord_with_a_dead_member_fails() -> None:
 
 
 def test_callbacks_and_errbacks_are_called(module_redis: Redis) -> None:
-    diarize.apply_async(
-        ("http://stand.in/turns/5/1?linked",), link=note.s("called-back").set(queue="backend")
-    ).get(timeout=20)
+    diarize.apply_async(("http://stand.in/turns/5/1?linked",), link=note.s("called-back").set(queue="backend")).get(
+        timeout=20
+    )
     wait_until(lambda: module_redis.llen("called-back") == 1)
     job = diarize.apply_async(
         ("http://stand.in/fail/permanent?linked",), link_error=note_error.s("errors").set(queue="backend")

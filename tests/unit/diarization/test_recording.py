@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from diarization.errors import UrlNotAllowed
+from diarization.errors import InvalidJob, UrlNotAllowed
 from diarization.recording import MAX_URL_CHARACTERS, Recording, parse_url, redact_url, scrub
 
 SECRET_MARK = "5ecre7"  # stands in no scheme, host or path below
@@ -209,7 +209,28 @@ def test_an_error_of_a_foreign_library_is_scrubbed(said: str) -> None:
 
 
 def test_scrubbing_leaves_the_rest_alone() -> None:
-    recording = Recording("https://host/a.wav?page=1", {"X-Odd": "\ud800"})
+    recording = Recording("https://host/a.wav?page=1", {"X-Odd": "\xe9"})
     assert scrub("attempt 1 of 11 failed for https://host/a.wav?page=1", recording) == (
         "attempt 1 of 11 failed for https://host/a.wav"
     )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-A": "s3cret\r\nHost: other"},
+        {"X-A": "s3cret\n"},
+        {"X-A": "s3cret\0"},
+        {"X-A": "s3cret€"},
+        {"X-A: s3cret": "a"},
+        {"": "s3cret"},
+        {"Host": "s3cret"},
+        {"content-length": "5"},
+        {"Range": "bytes=5-"},
+        {"Accept-Encoding": "gzip"},
+    ],
+)
+def test_headers_that_cannot_be_sent(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        Recording("http://example.com/a.wav", headers)
+    assert "s3cret" not in str(caught.value)

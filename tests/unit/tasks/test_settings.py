@@ -1,0 +1,85 @@
+"""Settings: what the environment may say, and that a mistake is never passed over."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import Settings, SettingsError, read_settings
+
+
+def test_the_fixed_names_and_their_defaults() -> None:
+    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    assert defaults["REDIS_URL"].get_secret_value() == "redis://localhost:6379/0"
+    assert defaults["REDIS_KEY_PREFIX"] == "diarize:"
+    assert defaults["WORKER_ROLE"] == "gpu"
+    assert defaults["DIARIZATION_DIARIZER"] == "diarization.pipeline:load"
+    assert defaults["DIARIZATION_DEVICE"] == "auto"
+    assert defaults["DIARIZATION_PRECISION"] == "exact"
+    assert defaults["DIARIZATION_MAX_HOURS"] == 12
+    assert defaults["DIARIZATION_MAX_BYTES"] == 4 * 1024**3
+    assert (defaults["QUEUE_LEASE_SECONDS"], defaults["QUEUE_MAX_ATTEMPTS"]) == (45, 4)
+    assert defaults["QUEUE_RETENTION_DAYS"] == 7
+    assert {name for name, value in defaults.items() if value is None} == {"HF_TOKEN", "DIARIZATION_RECORDINGS_DIR"}
+
+
+def test_every_setting_is_described() -> None:
+    assert not [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")]
+
+
+@pytest.mark.parametrize("name", ["DIARIZATION_MODLE", "QUEUE_LEASE", "OVERFLOW_BUDGET", "WEBHOOK_X", "queue_leese"])
+def test_a_misspelt_name_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=f"{name} is not a setting"):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "http://:hunter2@localhost"),
+        ("WORKER_ROLE", "hunter2"),
+        ("DIARIZATION_DEVICE", "hunter2"),
+        ("DIARIZATION_DIARIZER", "hunter2"),
+        ("DIARIZATION_ALLOWED_NETWORKS", "hunter2"),
+        ("DIARIZATION_ALLOWED_NETWORKS", "10.0.0.1/8"),
+        ("DIARIZATION_MAX_HOURS", "0"),
+        ("DIARIZATION_MAX_HOURS", "nan"),
+        ("DIARIZATION_PRECISION", "hunter2"),
+        ("QUEUE_LEASE_SECONDS", "1"),
+        ("QUEUE_MAX_ATTEMPTS", "0"),
+        ("QUEUE_RETENTION_DAYS", "-1"),
+    ],
+)
+def test_a_value_out_of_bounds_names_the_setting_and_not_the_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}: ") as caught:
+        read_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_networks_and_folders_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIARIZATION_ALLOWED_NETWORKS", "10.0.0.0/8, fd00::/8")
+    monkeypatch.setenv("DIARIZATION_RECORDINGS_DIR", "/srv/recordings")
+    options = read_settings().diarizer_options()
+    assert options.allowed_networks == (IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8"))
+    assert options.recordings_dir == Path("/srv/recordings")
+
+
+def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUEUE_MAX_ATTEMPTS", "")
+    monkeypatch.setenv("HF_TOKEN", "")
+    settings = read_settings()
+    assert settings.queue_max_attempts == 4
+    assert settings.hf_token is None
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@localhost/0")
+    monkeypatch.setenv("HF_TOKEN", "hf_hunter2")
+    settings = read_settings()
+    assert "hunter2" not in f"{settings!r} {settings} {settings.diarizer_options()!r}"
