@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 
 import torch
@@ -26,6 +27,8 @@ def choose_device(name: str) -> torch.device:
     Raises:
         ModelUnavailable: There is no such device, or it does not work.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ModelUnavailable(f"the device {name!r} is none of auto, cpu, cuda and cuda:N: check DIARIZATION_DEVICE")
     if name == "cpu":
         return torch.device("cpu")
     with warnings.catch_warnings():  # torch warns where a driver is too old; the count says it as well

@@ -10,6 +10,9 @@ from typing import Protocol
 from diarization.recording import Recording
 from diarization.turns import Diarization, SpeakerHints
 
+BUNDLED_MODEL = Path(__file__).resolve().parent.parent / "models" / "speaker-diarization-community-1"
+"""Comes with the source tree and the image; a wheel is without."""
+
 STAGES = ("download", "decode", "segmentation", "embedding", "clustering")
 
 

@@ -177,7 +177,7 @@ class DecoderStopped(TransientError):
 class QueueUnavailable(DiarizationError):
     """Redis cannot be reached or refuses to answer; nothing is known to be queued."""
 
-    advice = "Check REDIS_URL and that Redis is up, then submit again with the same task_id."
+    advice = "Check REDIS_URL and that Redis is up; submitting again with the same task_id is safe."
 
 
 class Cancelled(DiarizationError):

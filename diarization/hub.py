@@ -20,6 +20,7 @@ import yaml
 from huggingface_hub.errors import GatedRepoError
 from pyannote.core.utils.helper import get_class_by_name
 
+from diarization.diarizer import BUNDLED_MODEL
 from diarization.errors import ModelUnavailable
 from diarization.hub_errors import explain, repository
 from diarization.upstream import (
@@ -32,7 +33,6 @@ from diarization.upstream import (
 
 log = logging.getLogger(__name__)
 
-BUNDLED_MODEL = Path(__file__).resolve().parent.parent / "models" / "speaker-diarization-community-1"
 
 # The bundled segmentation is the file of this repository, whose terms ask for consent and whose licence is MIT.
 SEGMENTATION = "pyannote/segmentation-3.0"

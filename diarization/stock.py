@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from diarization.decode import SAMPLE_RATE, decode
 from diarization.device import choose_device, gpu_name
-from diarization.hub import BUNDLED_MODEL
+from diarization.diarizer import BUNDLED_MODEL
+from diarization.errors import DiarizationError
 from diarization.scoring import der, read_rttm
 from diarization.turns import Diarization, Provenance, SpeakerHints, Turn, total_seconds
 from diarization.upstream import Pipeline
@@ -94,12 +95,15 @@ def main(arguments: list[str] | None = None) -> None:
     if (given.segmentation_batch is None) != (given.embedding_batch is None):
         parser.error("give both batch sizes, or none")
     batches = (given.segmentation_batch, given.embedding_batch) if given.segmentation_batch else None
-    with redirect_stdout(sys.stderr):  # pyannote prints; here standard output is JSON and nothing else
-        waveform = decode(given.file, max_audio_seconds=MAX_AUDIO_SECONDS, report=lambda stage, done, total: None)
-        result, seconds = stock_diarization(waveform.samples, given.model, device=given.device, batch_sizes=batches)
-    answer = {"diarization": result.to_json(), "seconds": round(seconds, 3)}
-    if given.reference:
-        answer["der"] = asdict(der(read_rttm(given.reference), result.segments))
+    try:
+        with redirect_stdout(sys.stderr):  # pyannote prints; here standard output is JSON and nothing else
+            waveform = decode(given.file, max_audio_seconds=MAX_AUDIO_SECONDS, report=lambda stage, done, total: None)
+            result, seconds = stock_diarization(waveform.samples, given.model, device=given.device, batch_sizes=batches)
+        answer = {"diarization": result.to_json(), "seconds": round(seconds, 3)}
+        if given.reference:
+            answer["der"] = asdict(der(read_rttm(given.reference), result.segments))
+    except (DiarizationError, ValueError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
     sys.stdout.write(json.dumps(answer) + "\n")
 
 

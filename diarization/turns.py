@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from diarization.errors import InvalidJob
 
-MAX_SPEAKERS = 1000
+MAX_SPEAKERS = 100
+"""Memory grows with length times speakers, and stock fails at an upper bound above 255."""
 
 
 class _Frozen(BaseModel):

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed correctly", category=UserWarning)
     from pyannote.audio import Pipeline
     from pyannote.audio.core.pipeline import expand_subfolders
+    from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet
     from pyannote.audio.pipelines import SpeakerDiarization
     from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
     from pyannote.audio.telemetry import set_telemetry_metrics
@@ -20,6 +21,7 @@ with warnings.catch_warnings():
 
 __all__ = [
     "AssetFileName",
+    "BaseWeSpeakerResNet",
     "DiarizeOutput",
     "MissingDependency",
     "Pipeline",

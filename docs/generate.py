@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from tasks.settings import BUNDLED_MODEL, Settings
+from diarization.diarizer import BUNDLED_MODEL
+from tasks.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- settings: make docs -->", "<!-- end -->"

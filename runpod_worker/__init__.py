@@ -1,0 +1,1 @@
+"""RunPod's entry point over `diarization`; its handler comes with the overflow."""

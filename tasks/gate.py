@@ -34,6 +34,10 @@ class Gate:
             raise ModelUnavailable(f"{base} is not this user's alone: remove it")
         self._folder = base / str(main_pid)
 
+    def exists(self) -> bool:
+        """Whether the main process is one that has prepared itself."""
+        return self._folder.is_dir()
+
     def prepare(self) -> None:
         """Clear what an earlier process of this pid may have left."""
         shutil.rmtree(self._folder, ignore_errors=True)

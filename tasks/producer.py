@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
@@ -18,6 +19,8 @@ from tasks.records import JobRecord, Records, State, raisable
 from tasks.schedule import Schedule
 from tasks.settings import Settings, current_settings
 from tasks.tickets import describe_ticket, publish
+
+_JOB_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 class JobResult(AsyncResult[Any]):
@@ -66,6 +69,8 @@ class SubmittedTask(Task[Any, Any]):
             QueueUnavailable: Redis cannot be reached; within seconds.
         """
         job_id = task_id or uuid()
+        if not _JOB_ID.fullmatch(job_id):
+            raise InvalidJob("task_id= is 1 to 200 letters, digits and marks, without spaces")
         rejected: PermanentError | None = None
         request: JobRequest | None = None
         try:

@@ -11,12 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from diarization.diarizer import DiarizerOptions
+from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 
 # A name that begins like this and is no setting is a typing error; it must not pass in silence.
 PREFIXES = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_")
-
-BUNDLED_MODEL = Path(__file__).resolve().parent.parent / "models" / "speaker-diarization-community-1"
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 

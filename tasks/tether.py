@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-SWEEP_SECONDS = 2.0
+SWEEP_SECONDS = 0.5
 
 
 def spawn_tethered(

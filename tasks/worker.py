@@ -61,6 +61,10 @@ def _prepare_child(**_: Any) -> None:
     """In a pool child: load the model. Celery swallows what is raised here, so a child that cannot work ends itself."""
     be_patient()
     gate = Gate(os.getppid())
+    if not gate.exists():  # the main process died while this child was being spawned
+        os._exit(EXIT_UNUSABLE)
+    # Threads that spin while they wait take the core that others need: three times slower beside a busy neighbour.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - written, for torch, which is not loaded yet
     try:
         started = time.monotonic()
         load(current_settings())

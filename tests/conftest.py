@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.processes import Server, Worker
+from tasks.valkey import EmbeddedValkey
+from tests.processes import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "WORKER_", "CELERY_")
@@ -25,24 +26,26 @@ def _free_port() -> int:
 
 
 def pytest_configure() -> None:
-    """A developer's shell must not change a test; and the app, which is configured once, must find the tests' server."""
+    """A developer's shell must not change a test, and the app, configured once, must find the tests' server."""
     for name in list(os.environ):
         if name.startswith(OURS):
             del os.environ[name]
     os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_free_port()}/0"
+    # Tests run side by side; torch's threads of two models on the same cores would slow each other down tenfold.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     os.environ["DIARIZATION_ALLOWED_NETWORKS"] = "127.0.0.0/8"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
     """The server at REDIS_URL, for the whole run."""
     port = int(os.environ["REDIS_URL"].rsplit(":", 1)[1].partition("/")[0])
-    with Server(tmp_path_factory.mktemp("valkey"), port) as running:
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey"), port=port) as running:
         yield running
 
 
 @pytest.fixture
-def redis(server: Server) -> Iterator[Redis]:
+def redis(server: EmbeddedValkey) -> Iterator[Redis]:
     """A client of an empty database."""
     with Redis.from_url(server.url, decode_responses=True) as client:
         client.flushall()
@@ -50,7 +53,7 @@ def redis(server: Server) -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="module")
-def module_redis(server: Server) -> Iterator[Redis]:
+def module_redis(server: EmbeddedValkey) -> Iterator[Redis]:
     """A client of a database that was empty when the module's tests began."""
     with Redis.from_url(server.url, decode_responses=True) as client:
         client.flushall()
@@ -58,18 +61,20 @@ def module_redis(server: Server) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def start_worker(server: Server, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def start_worker(server: EmbeddedValkey, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Starts workers with the stand-in diarizer; `start_worker(QUEUE_LEASE_SECONDS=4)` sets their environment."""
     yield from _worker_factory(server, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def start_module_worker(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Worker]]:
+def start_module_worker(
+    server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Worker]]:
     """The same for workers that serve a whole module."""
     yield from _worker_factory(server, tmp_path_factory.mktemp("workers"))
 
 
-def _worker_factory(server: Server, folder: Path) -> Iterator[Callable[..., Worker]]:
+def _worker_factory(server: EmbeddedValkey, folder: Path) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
     def start(*, ready: bool = True, arguments: tuple[str, ...] = ("-A", "tasks"), **settings: Any) -> Worker:
@@ -92,7 +97,7 @@ def _worker_factory(server: Server, folder: Path) -> Iterator[Callable[..., Work
 
 
 @pytest.fixture
-def python(server: Server) -> Callable[..., str]:
+def python(server: EmbeddedValkey) -> Callable[..., str]:
     """Runs a piece of Python in a process of its own, and gives what it printed."""
     import subprocess
 

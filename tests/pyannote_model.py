@@ -9,8 +9,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from diarization.diarizer import DiarizerOptions
-from diarization.hub import BUNDLED_MODEL
+from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.pipeline import PyannoteDiarizer, load
 
 RECORDINGS = Path(__file__).resolve().parent.parent / "recordings"

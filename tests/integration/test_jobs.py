@@ -265,6 +265,5 @@ def test_progress_stands_in_the_record() -> None:
     job.get(timeout=20)
 
 
-def test_the_model_is_loaded_once(worker: Worker, tmp_path_factory: pytest.TempPathFactory) -> None:
-    journal = read_journal(next(tmp_path_factory.getbasetemp().glob("workers*")))
-    assert [line["event"] for line in journal].count("load") == 1
+def test_the_model_is_loaded_once(worker: Worker) -> None:
+    assert [line["event"] for line in read_journal(worker.folder)].count("load") == 1

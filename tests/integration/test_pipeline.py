@@ -15,9 +15,8 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from diarization.diarizer import DiarizerOptions
+from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.errors import ModelUnavailable, OutOfMemory
-from diarization.hub import BUNDLED_MODEL
 from diarization.pipeline import load
 from diarization.recording import Recording
 from diarization.scoring import der, read_rttm
@@ -35,6 +34,7 @@ def ignore(stage: str, done: int, total: int) -> None:
     """A report nobody reads."""
 
 
+@pytest.mark.timeout(900)  # two runs of the whole sample, on cores that may be shared
 def test_the_turns_of_the_sample_are_those_of_stock() -> None:
     ours = pyannote().diarize(Recording(f"file://{SAMPLE}"), NO_HINTS, ignore)
     stock, seconds = stock_diarization(sample(), str(BUNDLED_MODEL), batch_sizes=(8, 1))
@@ -81,10 +81,8 @@ def test_where_nobody_speaks_there_are_no_turns(samples: NDArray[np.float32], hi
         pytest.param(7, 8, {"num_speakers": 2}, 1, ("asked for 2 speakers, found 1",), id="one voice, two wanted"),
         pytest.param(7, 17, {"num_speakers": 5}, 2, ("asked for 5 speakers, found 2",), id="stock: ValueError"),
         pytest.param(7, 17, {"min_speakers": 5}, 2, ("asked for at least 5 speakers, found 2",), id="likewise"),
-        pytest.param(
-            7, 17, {"num_speakers": 300}, 2, ("asked for 300 speakers, found 2",), id="both of stock's errors"
-        ),
-        pytest.param(7, 17, {"max_speakers": 300}, 2, (), id="stock: OverflowError"),
+        pytest.param(7, 17, {"num_speakers": 100}, 2, ("asked for 100 speakers, found 2",), id="far too many"),
+        pytest.param(7, 17, {"max_speakers": 100}, 2, (), id="a bound far away"),
         pytest.param(7, 17, {"num_speakers": 1}, 1, (), id="fewer than there are"),
         pytest.param(7, 19, {"min_speakers": 3, "max_speakers": 5}, 3, (), id="more than there are"),
     ],
@@ -159,7 +157,7 @@ sys.addaudithook(watch)
 
 import numpy as np
 from diarization.diarizer import DiarizerOptions
-from diarization.hub import BUNDLED_MODEL
+from diarization.diarizer import BUNDLED_MODEL
 from diarization.pipeline import load
 from diarization.turns import SpeakerHints
 

@@ -14,7 +14,7 @@ from redis import Redis
 from diarization.errors import InvalidJob
 from tasks.diarize import diarize
 from tasks.records import State
-from tests.processes import Server
+from tasks.valkey import EmbeddedValkey
 from tests.unit.diarization.hostile_urls import HOSTILE_URLS, HostileUrl
 
 SUBMIT = """
@@ -102,22 +102,19 @@ def test_redis_down_is_said_within_seconds(python: Callable[..., str]) -> None:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with Server(tmp_path, port) as server:
+def own_server() -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey() as server:
         yield server
 
 
-def test_a_hung_redis_is_said_within_seconds(own_server: Server, python: Callable[..., str]) -> None:
-    own_server.send(signal.SIGSTOP)
+def test_a_hung_redis_is_said_within_seconds(own_server: EmbeddedValkey, python: Callable[..., str]) -> None:
+    own_server.process.send_signal(signal.SIGSTOP)
     printed = python(SUBMIT, REDIS_URL=own_server.url)
     assert printed.startswith("QueueUnavailable Redis cannot be used")
     assert float(printed.split()[-1]) < 5
 
 
-def test_redis_that_hangs_after_the_record_was_written(own_server: Server, python: Callable[..., str]) -> None:
+def test_redis_that_hangs_after_the_record_was_written(own_server: EmbeddedValkey, python: Callable[..., str]) -> None:
     """The error names the job, and submitting again under its id gives one job, not two."""
     code = """
 import os, signal, time
@@ -140,7 +137,7 @@ os.kill(pid, signal.SIGCONT)
 Records.create = create
 print(diarize.apply_async(("https://example.com/a.wav",), task_id="the-job").id)
 """
-    printed = python(code, REDIS_URL=own_server.url, SERVER_PID=own_server.pid).splitlines()
+    printed = python(code, REDIS_URL=own_server.url, SERVER_PID=own_server.process.pid).splitlines()
     seconds, message = printed[0].split(" ", 1)
     assert float(seconds) < 5
     assert "the-job is recorded" in message

@@ -19,6 +19,12 @@ def test_a_device_that_is_not_there_says_what_to_do() -> None:
         choose_device("cuda:99")
 
 
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:-1", "mps"])
+def test_what_is_no_device_is_refused(name: str) -> None:
+    with pytest.raises(ModelUnavailable, match="is none of auto, cpu, cuda and cuda:N"):
+        choose_device(name)
+
+
 def test_memory_that_the_machine_does_not_have_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60)

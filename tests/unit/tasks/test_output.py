@@ -47,6 +47,19 @@ def test_several_results_on_a_pipe_stand_on_lines_that_name_their_jobs(capsys: p
     assert lines[1]["error"]["code"] == "x"
 
 
+def test_what_has_no_result_is_a_line_on_stderr_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    dead = JobRecord("id-2", State.DEAD, error={"code": "x", "message": "y\n", "advice": "Z."})
+    output = Output.choose("rttm", json_lines=False)
+    assert not output.deliver([DONE, dead, JobRecord("id-3", State.RUNNING, stage="decode", percent=7)])
+    out, err = capsys.readouterr()
+    assert out.startswith("SPEAKER meeting")
+    assert err.splitlines() == [
+        "error: x: job id-2: y. Z.",
+        "error: not_ended: job id-3 goes on (running: decode 7 %). Ask again later.",
+    ]
+    assert output.deliver([DONE])
+
+
 def test_a_folder_is_made_and_each_result_has_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "a" / "b"
     Output.choose("rttm", json_lines=False, jobs=3, folder=folder).write(DONE)

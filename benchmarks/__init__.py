@@ -1,0 +1,1 @@
+"""Figures that the docs may state, each from a command anyone can run."""

@@ -1,0 +1,282 @@
+"""The command line: `python -m tasks …`, also installed as `diarize-queue`.
+
+Exit codes: 0 done, 1 a check or a job failed, 2 wrong usage, 3 nothing to connect to, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diarization.errors import DiarizationError, InvalidJob, QueueUnavailable, UrlNotAllowed
+from tasks.console import (
+    as_json,
+    complain,
+    job_details,
+    jobs_table,
+    json_line,
+    make_console,
+    printable,
+)
+from tasks.job import JobRequest
+from tasks.output import Output, OutputError, print_line
+from tasks.records import JobRecord, Records, State
+from tasks.settings import SettingsError, current_settings
+from tasks.valkey import EmbeddedValkeyError
+from tasks.waiting import JobLost, JobsDisplay, wait_for
+
+DONE, FAILED, WRONG_USAGE, NO_CONNECTION, INTERRUPTED = 0, 1, 2, 3, 130
+
+KNOWN_ENDS: dict[type[Exception], tuple[str, int]] = {
+    SettingsError: ("settings", WRONG_USAGE),
+    EmbeddedValkeyError: ("no_server", NO_CONNECTION),
+    OutputError: ("output", FAILED),
+    JobLost: ("job_lost", FAILED),
+}
+
+app = typer.Typer(
+    help="Who spoke when: submit recordings to the queue and read their speaker turns.",
+    epilog="Redis is found by REDIS_URL. Exit codes: 0 done, 1 a job failed, 2 wrong usage, 3 nothing to connect to.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        help="json, rttm, srt, vtt, csv, labels, or table. Default: table on a terminal, else json.",
+        show_default=False,
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _main(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(WRONG_USAGE)
+
+
+@app.command(epilog="Example: diarize-queue submit https://example.org/meeting.mp3 --num-speakers 3 --wait -f rttm")
+def submit(
+    urls: Annotated[
+        list[str], typer.Argument(metavar="URL", help="Recordings: http, https or file. `-` reads URLs from stdin.")
+    ],
+    num_speakers: Annotated[int | None, typer.Option(help="How many people speak, where that is known.")] = None,
+    min_speakers: Annotated[int | None, typer.Option(help="At least so many speak.")] = None,
+    max_speakers: Annotated[int | None, typer.Option(help="At most so many speak.")] = None,
+    provider: Annotated[str | None, typer.Option(help="`local` keeps the job on your own GPUs.")] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(help="'Name: value', sent when the recording is fetched. `@FILE` reads such lines. Repeatable."),
+    ] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=9, help="0 is first in line, 9 last. Default: 6.")] = None,
+    task_id: Annotated[str | None, typer.Option(help="The job's id; submitting it twice makes one job.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the results and print them.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Wait for at most so many seconds.")] = None,
+    format_name: Format = None,
+    folder: Annotated[Path | None, typer.Option("-o", "--output", help="Write DIR/<job id>.<format>.")] = None,
+    json_lines: Json = False,
+) -> None:
+    """Submit recordings; print a job id per line or, with --wait, the results."""
+    if not wait and (timeout is not None or format_name or folder):
+        raise InvalidJob("--timeout, --format and -o go with --wait")
+    urls = [url for given in urls for url in (_lines(sys.stdin) if given == "-" else [given])]
+    if not urls:
+        raise InvalidJob("there is no URL on standard input")
+    if task_id and len(urls) != 1:
+        raise InvalidJob("--task-id names one job: give one URL")
+    options: dict[str, Any] = {
+        "num_speakers": num_speakers,
+        "min_speakers": min_speakers,
+        "max_speakers": max_speakers,
+        "provider": provider,
+        "headers": dict(_header(line) for line in _header_lines(header or [])),
+    }
+    for url in urls:  # all or none: nothing is submitted where one of them cannot be
+        JobRequest.check({"url": url, **options})
+    output = Output.choose(format_name, json_lines=json_lines, jobs=len(urls), folder=folder) if wait else None
+
+    from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
+
+    ids: list[str] = []
+    try:
+        for url in urls:
+            ids.append(diarize.apply_async((url,), options, task_id=task_id, priority=priority).id)
+            if output is None:
+                record = diarize.records.get(ids[-1]) if json_lines else None
+                print_line(json_line(as_json(record)) if record else ids[-1])
+        if output:
+            with JobsDisplay(make_console(stderr=True)) as display:
+                ended = wait_for(diarize.records, ids, timeout, display)
+            raise typer.Exit(DONE if output.deliver(ended) else FAILED)
+    except KeyboardInterrupt:
+        raise typer.Exit(_interrupted(ids)) from None
+
+
+@app.command(epilog="Example: diarize-queue status 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")
+def status(ids: Ids, json_lines: Json = False) -> None:
+    """Show where jobs stand."""
+    records, unknown = _found(ids)
+    console = make_console()
+    for number, record in enumerate(records):
+        if json_lines:
+            print_line(json_line(as_json(record)))
+            continue
+        if number:
+            console.print()
+        console.print(job_details(record), soft_wrap=True)
+    raise typer.Exit(FAILED if unknown else DONE)
+
+
+@app.command(epilog="Example: diarize-queue result 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c -f srt -o meeting.srt")
+def result(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id, as submit prints it.")],
+    format_name: Format = None,
+    file: Annotated[Path | None, typer.Option("-o", "--output", help="Write into this file.")] = None,
+    json_lines: Json = False,
+) -> None:
+    """Print the result of a job that is done; the reason where it failed."""
+    output = Output.choose(format_name, json_lines=json_lines, file=file)
+    records, unknown = _found([job_id])
+    raise typer.Exit(DONE if not unknown and output.deliver(records) else FAILED)
+
+
+@app.command("list", epilog="Example: diarize-queue list --state dead --limit 20")
+def list_jobs(
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    json_lines: Json = False,
+) -> None:
+    """List jobs, those that changed last first."""
+    records = Records(current_settings()).newest(state, limit)
+    if json_lines:
+        for record in records:
+            print_line(json_line(as_json(record)))
+        return
+    console = make_console()
+    console.print(jobs_table(records, console.width) if records else "no jobs")
+
+
+@app.command(epilog="Example: diarize-queue cancel 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")
+def cancel(ids: Ids, json_lines: Json = False) -> None:
+    """Cancel jobs: a waiting one never starts, a running one stops after its current batch."""
+    from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
+
+    unknown = False
+    for job_id in ids:
+        before = diarize.cancel(job_id)
+        if before is None:
+            unknown = True
+            _complain_unknown(job_id)
+        elif json_lines:
+            print_line(json_line({"id": job_id, "state_before": str(before)}))
+        else:
+            print_line(f"{job_id} {_cancelled(before)}")
+    raise typer.Exit(FAILED if unknown else DONE)
+
+
+@app.command(epilog="Example: diarize-queue demo")
+def demo() -> None:
+    """Show it all on this machine: a server, a worker, a recording, who speaks when, and stock pyannote beside it."""
+    from tasks.demo import run_demo  # noqa: PLC0415 - of no use to the other commands
+
+    raise typer.Exit(DONE if run_demo() else FAILED)
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = int(app(standalone_mode=False) or DONE)
+        sys.stdout.flush()
+        return code
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "diarize-queue")
+        complain("usage", error.format_message(), f"See {command} --help.")
+        return error.exit_code
+    except tuple(KNOWN_ENDS) as error:
+        name, exit_code = KNOWN_ENDS[type(error)]
+        complain(name, str(error))
+        return exit_code
+    except DiarizationError as error:
+        complain(error.code, error.message, error.advice)
+        if isinstance(error, InvalidJob | UrlNotAllowed):
+            return WRONG_USAGE
+        return NO_CONNECTION if isinstance(error, QueueUnavailable) else FAILED
+    except OSError as error:
+        # What is left in the buffer would fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # who reads no further knows it
+            complain("output", f"standard output cannot be written: {error.strerror}")
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _complain_unknown(job_id: str) -> None:
+    complain("unknown_job", f"there is no job {job_id}", "Jobs are forgotten QUEUE_RETENTION_DAYS after their end.")
+
+
+def _lines(stream: Iterable[str]) -> list[str]:
+    return [line.strip() for line in stream if line.strip()]
+
+
+def _header_lines(given: Sequence[str]) -> Iterable[str]:
+    for one in given:
+        if not one.startswith("@"):
+            yield one
+            continue
+        try:
+            yield from _lines(Path(one[1:]).read_text().splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidJob(f"--header {one} cannot be read: {type(error).__name__}") from None
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip():
+        raise InvalidJob("--header takes 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _found(ids: Sequence[str]) -> tuple[list[JobRecord], bool]:
+    """The records of these jobs, and whether one of them is unknown (which is said on stderr)."""
+    records = Records(current_settings())
+    found = {job_id: records.get(job_id) for job_id in ids}
+    for job_id, record in found.items():
+        if record is None:
+            _complain_unknown(job_id)
+    return [record for record in found.values() if record], None in found.values()
+
+
+def _cancelled(before: State) -> str:
+    if before in (State.QUEUED, State.DUE):
+        return "was waiting: will not start"
+    if before is State.RUNNING:
+        return "runs: asked to stop"
+    return f"had ended already: {before}"
+
+
+def _interrupted(ids: Sequence[str]) -> int:
+    names = " ".join(ids)
+    text = f"interrupted: the jobs go on; end them with: diarize-queue cancel {names}" if ids else "interrupted"
+    make_console(stderr=True).print(printable(text), soft_wrap=True)
+    return INTERRUPTED
+
+
+if __name__ == "__main__":
+    main()

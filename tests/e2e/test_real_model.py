@@ -1,0 +1,81 @@
+"""The whole way with the real model: recordings over HTTP, a server, `celery -A tasks worker`, stock beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from diarization.ffmpeg import find_ffmpeg
+from diarization.scoring import der
+from diarization.turns import Diarization, Turn
+from tasks.diarize import diarize
+from tests.processes import ROOT, Worker
+from tests.servers import Site, serve_folder
+
+pytestmark = pytest.mark.model
+
+SAMPLE = ROOT / "recordings" / "sample" / "sample.wav"
+OTHERS = {
+    "sample.mp3": ["-c:a", "libmp3lame", "-b:a", "128k"],
+    "sample.m4a": ["-c:a", "aac", "-b:a", "128k"],
+    "video.mp4": ["-f", "lavfi", "-i", "color=c=black:s=64x64:r=5", "-shortest", "-c:v", "mpeg4", "-c:a", "aac"],
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("recordings")
+    (folder / "sample.wav").write_bytes(SAMPLE.read_bytes())
+    for name, options in OTHERS.items():
+        ffmpeg = [str(find_ffmpeg().path), "-loglevel", "error", "-i", str(SAMPLE), *options, str(folder / name)]
+        subprocess.run(ffmpeg, check=True)
+    with serve_folder(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def worker(module_redis: Redis, start_module_worker: Callable[..., Worker]) -> Worker:
+    return start_module_worker(DIARIZATION_DIARIZER="diarization.pipeline:load", DIARIZATION_DEVICE="cpu")
+
+
+@pytest.fixture(scope="module")
+def of_the_sample(worker: Worker, site: Site) -> Diarization:
+    return Diarization.from_json(diarize.delay(f"{site.url}/sample.wav?X-Signature=canary").get(timeout=240))
+
+
+def stock(path: Path) -> tuple[Turn, ...]:
+    """Stock pyannote in a process of its own. Its own batch sizes would take twice as long for the same turns."""
+    command = [sys.executable, "-m", "diarization.stock", str(path)]
+    command += ["--segmentation-batch", "8", "--embedding-batch", "1"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return Diarization.from_json(json.loads(printed)["diarization"]).segments
+
+
+def test_the_turns_are_stock_s(of_the_sample: Diarization) -> None:
+    assert of_the_sample.segments == stock(SAMPLE)
+
+
+def test_the_result_is_whole(of_the_sample: Diarization, worker: Worker) -> None:
+    assert of_the_sample.audio_seconds == pytest.approx(30.0, abs=0.01)
+    assert [speaker.speaker for speaker in of_the_sample.speakers] == ["SPEAKER_00", "SPEAKER_01"]
+    assert of_the_sample.exclusive_segments
+    assert not of_the_sample.warnings
+    assert {"download", "decode", "segmentation", "embedding", "clustering"} <= set(
+        of_the_sample.provenance.stage_seconds
+    )
+    assert of_the_sample.provenance.model == "speaker-diarization-community-1"
+    assert of_the_sample.provenance.device == "cpu"
+    assert "canary" not in worker.log
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_codec_changes_the_turns_by_little(of_the_sample: Diarization, site: Site, name: str) -> None:
+    other = Diarization.from_json(diarize.delay(f"{site.url}/{name}").get(timeout=240))
+    assert len(other.speakers) == len(of_the_sample.speakers)
+    assert der(of_the_sample.segments, other.segments).der < 0.03
