@@ -12,14 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
-
-from redis import Redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.commands.core import Script
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.retry import Retry
+from typing import TYPE_CHECKING, Any, Self
 
 from diarization.errors import (
     AttemptsExhausted,
@@ -31,6 +24,10 @@ from diarization.errors import (
 )
 from tasks.job import JobRequest
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.commands.core import Script
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CLAIM_SECONDS = 30
@@ -111,6 +108,12 @@ _READERS: Mapping[str, Any] = {
 
 def connect(settings: Settings, *, patient: bool) -> Redis:
     """A client of the queue's Redis; a `patient` one (a worker's) waits out short outages, others fail in seconds."""
+    # A quarter of the time that a backend takes to import the task would be the client's.
+    from redis import Redis  # noqa: PLC0415
+    from redis.backoff import ExponentialBackoff, NoBackoff  # noqa: PLC0415
+    from redis.exceptions import ConnectionError as RedisConnectionError  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
     return Redis.from_url(
         settings.redis_url.get_secret_value(),
         decode_responses=True,
@@ -172,14 +175,14 @@ class Records:
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job's record; None where there is none."""
-        with _reachable():
+        with reachable():
             stored = self._redis.hgetall(self._prefix + "job:" + job_id)
         return JobRecord.parse(job_id, stored) if "state" in stored else None
 
     def newest(self, state: State | None = None, limit: int = 100) -> list[JobRecord]:
         """Jobs by the time they came to their state, newest first."""
         states = [state] if state else list(State)
-        with _reachable(), self._redis.pipeline(transaction=False) as pipe:
+        with reachable(), self._redis.pipeline(transaction=False) as pipe:
             for one in states:
                 pipe.zrange(f"{self._prefix}state:{one}", 0, limit - 1, desc=True, withscores=True)
             found = [pair for pairs in pipe.execute() for pair in pairs]
@@ -239,7 +242,7 @@ class Records:
         return None if number is None else int(number)
 
     def _call(self, script: str, job_id: str, *arguments: Any) -> Any:
-        with _reachable():
+        with reachable():
             return self._scripts[script](args=[self._prefix, job_id, *arguments])
 
 
@@ -248,7 +251,14 @@ def _optional(value: float | None) -> str:
 
 
 @contextmanager
-def _reachable() -> Iterator[None]:
+def reachable() -> Iterator[None]:
+    """Turns the client's errors into ours.
+
+    Raises:
+        QueueUnavailable: Redis cannot be reached or refuses to answer.
+    """
+    from redis.exceptions import RedisError  # noqa: PLC0415 - see `connect`
+
     try:
         yield
     except RedisError as error:

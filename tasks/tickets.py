@@ -11,10 +11,9 @@ from celery import Celery, Task
 from celery.exceptions import NotRegistered
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
-from redis.exceptions import RedisError
 
 from diarization.errors import QueueUnavailable
-from tasks.records import JobRecord, Records
+from tasks.records import JobRecord, Records, reachable
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +47,10 @@ def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = Non
     headers = {**options.pop("headers", {}), NUMBER_HEADER: record.ticket_number if number is None else number}
     shown: dict[str, Any] = {"argsrepr": f"({record.shown!r},)", "kwargsrepr": repr(dict(record.options))}
     try:
-        # Celery's own method: the task's is where records are made.
-        Task.apply_async(task, (), {}, task_id=record.id, headers=headers, add_to_parent=False, **shown, **options)
-    except (OperationalError, RedisError, RuntimeError, OSError) as error:
+        with reachable():
+            # Celery's own method: the task's is where records are made.
+            Task.apply_async(task, (), {}, task_id=record.id, headers=headers, add_to_parent=False, **shown, **options)
+    except (OperationalError, QueueUnavailable, RuntimeError, OSError) as error:
         # RuntimeError is what Celery's result backend raises once it has given up reconnecting.
         raise QueueUnavailable(
             f"job {record.id} is recorded, but its ticket may not be published ({type(error).__name__}); "
