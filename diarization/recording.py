@@ -16,6 +16,7 @@ MAX_URL_CHARACTERS = 8192
 # They end a line of a log, cannot be encoded, or are read as something else by one parser or another.
 _AFTER_BRACKET = re.compile(r"\](:\d*)?\Z")  # urlsplit passes [::1]x
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff\\]")
+_FEWEST_CHARACTERS = 4
 _SHORT_CHARACTERS = 8
 _MALFORMED = "<malformed URL>"
 
@@ -108,14 +109,16 @@ def scrub(text: str, recording: Recording) -> str:
     """`text` without what is secret about `recording`: what an error of a foreign library may say.
 
     Libraries decode, or encode once more, what they quote, or take a header's token or a query's value alone; so each
-    of these is looked for. (Short values of a query are not: without them, a `page=1` would blot out every figure.)
+    of these is looked for. What is so short that it would blot out letters and figures everywhere is not: a `page=1`, a
+    user called u.
     """
     parts = urlsplit(recording.url)
     headers = recording.headers.values()
     secrets = {parts.query, parts.fragment, parts.username, parts.password, *headers}
     secrets |= {header.rpartition(" ")[2] for header in headers}
     secrets |= {value for _, value in parse_qsl(parts.query) if len(value) >= _SHORT_CHARACTERS}
-    forms: set[str] = set().union(*(_forms(secret) for secret in secrets if secret))
+    secrets = {secret for secret in secrets if secret and len(secret) >= _FEWEST_CHARACTERS}
+    forms: set[str] = set().union(*(_forms(secret) for secret in secrets))
     text = text.replace(recording.url, str(recording))
     for form in sorted(forms, key=lambda form: (-len(form), form)):
         text = text.replace(form, "…")

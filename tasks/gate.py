@@ -53,7 +53,7 @@ class Gate:
 
     def refuse(self, error: DiarizationError) -> None:
         """This child can never work."""
-        self._write("failed", f"{error.code}: {error.message} {error.advice}")
+        self._write("failed", f"{error.code}: {error.message}. {error.advice}")
 
     def refusal(self) -> str | None:
         """Why a child cannot work; None as long as none has said so."""

@@ -152,13 +152,31 @@ class GuardedTask(SubmittedTask):
             record.attempts, self.settings.queue_retry_base_seconds, self.settings.queue_retry_cap_seconds
         )
         self._store(lambda: self.records.retry(record.id, record.token, wait_seconds, error))
+        logger.info(
+            "job %s waits %.1f s for attempt %d of %d: %s: %s",
+            record.id,
+            wait_seconds,
+            record.attempts + 1,
+            most,
+            error.code,
+            error.message,
+        )
         reason = f"attempt {record.attempts} of {most}, again in {wait_seconds:.0f} s: {error.code}: {error.message}"
         raise Retry(reason, exc=error)
 
     def _give_up(self, record: JobRecord, error: DiarizationError) -> NoReturn:
         self._store(lambda: self.records.give_up(record.id, record.token, error))
         if isinstance(error, Cancelled):
+            logger.info("job %s cancelled: %s", record.id, record.shown)
             self._tell_cancelled(error)
+        logger.warning(
+            "job %s dead: %s: %s: %s (attempt %d)",
+            record.id,
+            record.shown,
+            error.code,
+            error.message,
+            record.attempts,
+        )
         raise error
 
     def _tell_cancelled(self, error: DiarizationError) -> NoReturn:

@@ -56,6 +56,14 @@ def _take_role(**_: Any) -> None:
     app.amqp.queues.select(list(QUEUES[current_settings().worker_role]))
 
 
+@signals.after_setup_logger.connect
+def _speak_up(loglevel: int | None = None, **_: Any) -> None:
+    """Celery's default level would hide that the worker is ready, and how each job ended; `-l error` still does."""
+    if loglevel is not None and loglevel <= logging.WARNING:
+        for name in ("tasks", "diarization"):
+            logging.getLogger(name).setLevel(min(loglevel, logging.INFO))
+
+
 @signals.worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
     """In a pool child: load the model. Celery swallows what is raised here, so a child that cannot work ends itself."""

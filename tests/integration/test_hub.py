@@ -31,7 +31,7 @@ from diarization.hub_errors import explain
 
 pytestmark = pytest.mark.model
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "models" / "speaker-diarization-community-1"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_a_token_that_the_hub_knows"
