@@ -117,8 +117,8 @@ def scrub(text: str, recording: Recording) -> str:
     secrets = {parts.query, parts.fragment, parts.username, parts.password, *headers}
     secrets |= {header.rpartition(" ")[2] for header in headers}
     secrets |= {value for _, value in parse_qsl(parts.query) if len(value) >= _SHORT_CHARACTERS}
-    secrets = {secret for secret in secrets if secret and len(secret) >= _FEWEST_CHARACTERS}
-    forms: set[str] = set().union(*(_forms(secret) for secret in secrets))
+    known = {secret for secret in secrets if secret and len(secret) >= _FEWEST_CHARACTERS}
+    forms: set[str] = set().union(*(_forms(secret) for secret in known))
     text = text.replace(recording.url, str(recording))
     for form in sorted(forms, key=lambda form: (-len(form), form)):
         text = text.replace(form, "…")

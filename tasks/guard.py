@@ -61,7 +61,7 @@ class GuardedTask(SubmittedTask):
         if record is None:
             raise InvalidJob(f"there is no record of job {job_id}: it is past its retention, or Redis lost it")
         if record.state is State.DONE:
-            return record.result
+            return self._answer(record.result)
         if record.state is State.CANCELLED:
             self._tell_cancelled(raisable(record.error))
         if record.state.ended:
@@ -124,7 +124,7 @@ class GuardedTask(SubmittedTask):
             return InternalError(scrub(f"{type(error).__name__}: {error}", recording))
         return diarization
 
-    def _finish(self, record: JobRecord, diarization: Diarization) -> Mapping[str, Any]:
+    def _finish(self, record: JobRecord, diarization: Diarization) -> Any:
         waited = (record.started_at or record.submitted_at) - record.submitted_at
         provenance = diarization.provenance.model_copy(
             update={"attempts": record.attempts, "queue_seconds": round(max(0.0, waited), 3)}
@@ -142,6 +142,26 @@ class GuardedTask(SubmittedTask):
             seconds,
             record.attempts,
         )
+        return self._answer(result)
+
+    def _answer(self, result: Any) -> Any:
+        """Publish callbacks and the chain's next step here, then leave the result to Celery.
+
+        Celery publishes them before it stores the result, and makes a failure of a job whose callback cannot be
+        published; but the job has been done, whatever becomes of its callbacks.
+        """
+        context = self.request
+        steps: list[tuple[Any, dict[str, Any]]] = [(callback, {}) for callback in context.callbacks or []]
+        if context.chain:
+            steps.append((context.chain[-1], {"chain": context.chain[:-1]}))
+        context.update(callbacks=None, chain=None)
+        for step, rest in steps:
+            try:
+                signature = self.app.signature(step)
+                signature.apply_async((result,), parent_id=context.id, root_id=context.root_id or context.id, **rest)
+            except Exception as error:  # noqa: BLE001 - it is the callback's error, of whatever kind
+                name = step.get("task") if isinstance(step, dict) else step
+                logger.error("job %s is done, but %s cannot be called: %s", context.id, name, type(error).__name__)
         return result
 
     def _try_again(self, record: JobRecord, error: DiarizationError) -> NoReturn:

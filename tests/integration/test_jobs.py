@@ -193,6 +193,16 @@ def test_callbacks_and_errbacks_are_called(module_redis: Redis) -> None:
     assert module_redis.lrange("errors", 0, -1) == [job.id]
 
 
+def test_a_callback_that_cannot_be_published_changes_nothing(worker: Worker, module_redis: Redis) -> None:
+    impossible = note.s("never").set(queue="backend", serializer="no-such-serializer")
+    possible = note.s("called-all-the-same").set(queue="backend")
+    job = diarize.apply_async(("http://stand.in/turns/5/1?impossible",), link=[impossible, possible])
+    assert job.get(timeout=20)["segments"]
+    assert state(job.id) is State.DONE
+    wait_until(lambda: module_redis.llen("called-all-the-same") == 1)
+    assert f"job {job.id} is done, but tests.foreign.note cannot be called" in worker.log
+
+
 def test_a_later_step_with_an_impossible_url_fails_by_itself() -> None:
     steps = chain(diarize.s("http://stand.in/turns/5/1"), diarize.si("ftp://stand.in/x"))
     job = steps.apply_async()
