@@ -13,6 +13,7 @@
     │   ├── DecoderUnavailable
     │   ├── Expired
     │   ├── AttemptsExhausted
+    │   ├── TimeLimitReached
     │   └── InternalError         whatever is unknown is a bug, hence permanent
     ├── TransientError            retried with backoff, then a dead letter
     │   ├── RecordingFetchFailed
@@ -136,6 +137,12 @@ class AttemptsExhausted(PermanentError):
     """The job was started as often as it may be, and its worker died each time."""
 
     advice = "Look at the worker's log and memory at the times of the attempts; the recording may be what kills it."
+
+
+class TimeLimitReached(PermanentError):
+    """The job ran for longer than the `time_limit` it was submitted with."""
+
+    advice = "Submit it again with a longer time_limit=, or without one."
 
 
 class InternalError(PermanentError):

@@ -12,7 +12,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from celery import states
 from celery.exceptions import Ignore, Retry
@@ -33,7 +33,7 @@ from diarization.turns import Diarization
 from tasks.job import JobRequest
 from tasks.producer import SubmittedTask
 from tasks.progress import Progress, Superseded
-from tasks.records import JobRecord, Records, State, raisable
+from tasks.records import JobRecord, Records, State, raisable, worker_name
 from tasks.tickets import NUMBER_HEADER, describe_ticket
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,10 @@ class GuardedTask(SubmittedTask):
     abstract = True
     throws = (DiarizationError,)
     resultrepr_maxsize = 64
+    Request = "tasks.delivered:DeliveredJob"
+
+    main_pid: ClassVar[int] = os.getpid()
+    """Of the process that holds this one's jobs; a pool child sets it to its parent's."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job that the current ticket names, or answer with what it ended with."""
@@ -54,9 +58,11 @@ class GuardedTask(SubmittedTask):
         if args or kwargs:
             self._record_on_arrival(job_id, args, kwargs)
         number = int(self.request.get(NUMBER_HEADER) or 0)
-        outcome = self.records.take(job_id, number, f"{self.request.hostname} ({os.getpid()})")
+        outcome = self.records.take(job_id, number, worker_name(str(self.request.hostname), self.main_pid))
         if outcome == "stale":
             raise Ignore("a newer ticket of this job is under way")
+        if outcome == "held":
+            raise Ignore("the job is run by another worker now")
         record = self.records.get(job_id)
         if record is None:
             raise InvalidJob(f"there is no record of job {job_id}: it is past its retention, or Redis lost it")

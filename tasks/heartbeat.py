@@ -1,8 +1,8 @@
-"""The worker's main process keeps its jobs: it renews their delivery while a child works on them.
+"""The worker's main process keeps its jobs: it renews lease and delivery while a child works on them.
 
-Redis hands a message to somebody else once its delivery is older than the visibility timeout. The main process renews
-it, not the child: a stage that holds the GIL stops no heartbeat there, and a job of three hours needs no timeout of
-three hours.
+A job whose lease has run out goes to another worker, and so does a message whose delivery is older than the visibility
+timeout. The main process renews both, not the child: a stage that holds the GIL stops no heartbeat there, and a job of
+three hours needs no timeout of three hours.
 """
 
 from __future__ import annotations
@@ -17,24 +17,28 @@ from celery.worker import state
 from redis.exceptions import RedisError
 
 from diarization.errors import DiarizationError
-from tasks.records import connect
+from tasks.records import Records, connect
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-class Deliveries:
-    """Renews the deliveries that this worker holds."""
+class Heartbeat:
+    """Renews the leases and the deliveries of the jobs that this worker holds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: str) -> None:
         self._redis = connect(settings, patient=False)
+        self._records = Records(settings)
+        self._worker = worker
         self._index = settings.redis_key_prefix + "unacked_index"
 
-    def renew(self) -> None:
-        """Set every held delivery to now. One that has been acknowledged meanwhile is not brought back (XX)."""
-        tags = [request.message.delivery_tag for request in _copy(state.reserved_requests)]
-        if tags:
+    def beat(self) -> None:
+        """Once. A delivery that has been acknowledged meanwhile is not brought back (XX), nor is another's lease."""
+        requests = _copy(state.reserved_requests)
+        if requests:
+            tags = [request.message.delivery_tag for request in requests]
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
+            self._records.renew(self._worker, [request.id for request in requests])
 
 
 def _copy(requests: Iterable[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ grows with each start; a write that carries an older token is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -106,6 +106,11 @@ _READERS: Mapping[str, Any] = {
 }
 
 
+def worker_name(nodename: str, main_pid: int) -> str:
+    """How a worker is called in records: Celery's node name alone may be another one's, too."""
+    return f"{nodename} ({main_pid})"
+
+
 def connect(settings: Settings, *, patient: bool) -> Redis:
     """A client of the queue's Redis; a `patient` one (a worker's) waits out short outages, others fail in seconds."""
     # A quarter of the time that a backend takes to import the task would be the client's.
@@ -193,7 +198,7 @@ class Records:
         return [JobRecord.parse(job_id, fields) for job_id, fields in stored if "state" in fields]
 
     def take(self, job_id: str, ticket_number: int, worker: str) -> str:
-        """A worker met a ticket: `taken` starts an attempt; else `missing`, `stale`, or the state of an ended job."""
+        """A worker met a ticket: `taken` starts an attempt; else `missing`, `stale`, `held`, or how the job ended."""
         attempts = self._settings.queue_max_attempts
         errors = (
             Expired("the job was not started before its expires"),
@@ -201,7 +206,20 @@ class Records:
             AttemptsExhausted(f"the job was started {attempts} times and its worker died each time"),
         )
         stored = [json.dumps(describe(error)) for error in errors]
-        return str(self._call("take", job_id, ticket_number, worker, attempts, self._retention_seconds, *stored))
+        lease = self._settings.queue_lease_seconds
+        return str(self._call("take", job_id, ticket_number, worker, attempts, self._retention_seconds, *stored, lease))
+
+    def renew(self, worker: str, job_ids: Sequence[str]) -> int:
+        """Renew the leases of those of its jobs that `worker` runs; how many."""
+        return int(self._call("renew", "", worker, self._settings.queue_lease_seconds, *job_ids))
+
+    def hand_back(self, job_id: str, worker: str, *, counts: bool) -> str:
+        """The worker cannot go on with the job: it is due at once. `stale` where it is somebody else's."""
+        return str(self._call("hand_back", job_id, worker, int(counts)))
+
+    def lapse(self, limit: int) -> list[str]:
+        """Make jobs due whose worker has been silent for longer than the lease; their ids."""
+        return [str(one) for one in self._call("lapse", "", limit)]
 
     def progress(self, job_id: str, token: int, stage: str, percent: float) -> str:
         """Note how far the attempt is: `go on`, `cancel`, or `lost` where somebody else runs the job now."""

@@ -59,7 +59,9 @@ def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = Non
 
 
 def issue_due(app: Celery, records: Records, limit: int = 100) -> int:
-    """Publish the tickets of waiting jobs whose time has come; how many."""
+    """Publish the tickets of jobs whose time has come, or whose worker is gone; how many."""
+    for job_id in records.lapse(limit):
+        logger.warning("job %s: its worker has been silent for too long, it goes to another", job_id)
     claimed = records.claim_due(limit)
     for job_id in claimed:
         record = records.get(job_id)

@@ -15,10 +15,10 @@ from diarization.errors import DiarizationError, InternalError
 from tasks.celery import app
 from tasks.gate import EXIT_UNUSABLE, Gate
 from tasks.guard import GuardedTask
-from tasks.heartbeat import Beat, Deliveries
+from tasks.heartbeat import Beat, Heartbeat
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.loading import load
-from tasks.records import Records
+from tasks.records import Records, worker_name
 from tasks.settings import current_settings
 from tasks.tickets import issue_due
 
@@ -68,6 +68,7 @@ def _speak_up(loglevel: int | None = None, **_: Any) -> None:
 def _prepare_child(**_: Any) -> None:
     """In a pool child: load the model. Celery swallows what is raised here, so a child that cannot work ends itself."""
     be_patient()
+    GuardedTask.main_pid = os.getppid()
     gate = Gate(os.getppid())
     if not gate.exists():  # the main process died while this child was being spawned
         os._exit(EXIT_UNUSABLE)
@@ -132,7 +133,7 @@ class GateStep(bootsteps.StartStopStep):
 
 
 class BeatStep(bootsteps.StartStopStep):
-    """Renews deliveries and issues what is due, beside the main loop."""
+    """The heartbeat and the issuer of what is due, beside the main loop."""
 
     requires = (GateStep,)
 
@@ -143,10 +144,10 @@ class BeatStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Celery's hook."""
         settings = current_settings()
-        deliveries = Deliveries(settings)
+        heartbeat = Heartbeat(settings, worker_name(parent.hostname, os.getpid()))
         records = Records(settings)
         self._beats = [
-            Beat("heartbeat", settings.queue_lease_seconds / 4, deliveries.renew),
+            Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat),
             Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records)),
         ]
         for beat in self._beats:

@@ -9,19 +9,23 @@ local function field(name)
   return redis.call('HGET', key, name)
 end
 
--- The only way a job changes its state: the record, the index by state and the due-set move together.
+-- The only way a job changes its state: the record, the index by state, the due-set and the leases move together. A job
+-- that is due is in the due-set, a running one has a lease: so each is found again, whoever dies.
 local function move(to)
   local from = field('state')
   if from then redis.call('ZREM', prefix .. 'state:' .. from, id) end
   redis.call('HSET', key, 'state', to)
   redis.call('ZADD', prefix .. 'state:' .. to, now, id)
   if to ~= 'due' then redis.call('ZREM', prefix .. 'due', id) end
+  if to ~= 'running' then redis.call('ZREM', prefix .. 'leases', id) end
 end
 
+-- A cancel that came while the job ran is heard when the job is taken next, which is then at once.
 local function wait_until(due_at)
+  if field('cancel_requested') then due_at = now end
   move('due')
   redis.call('HSET', key, 'due_at', due_at)
-  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested')
+  redis.call('HDEL', key, 'stage', 'percent')
   redis.call('ZADD', prefix .. 'due', due_at, id)
 end
 

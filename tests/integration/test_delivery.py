@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import TimeLimitExceeded
 from redis import Redis
 
-from diarization.errors import AttemptsExhausted
+from diarization.errors import AttemptsExhausted, Cancelled, TimeLimitReached
 from tasks.diarize import diarize
-from tasks.records import JobRecord, State
+from tasks.records import JobRecord, State, describe
+from tasks.tickets import publish
 from tests.processes import Worker, wait_until
 from tests.standin import read_journal
 
@@ -111,8 +113,6 @@ def test_a_due_job_whose_issuer_died_is_issued_again_and_runs_once(
     """The issuer had published the ticket but not yet said so: the second ticket counts, the first is stale."""
     job = diarize.apply_async(("http://stand.in/turns/5/1",), countdown=0.01)
     wait_until(lambda: diarize.records.claim_due(10) == [job.id])
-    from tasks.tickets import publish
-
     publish(diarize, record(job))
     redis.zadd("diarize:due", {job.id: 0})
     start_worker()
@@ -121,3 +121,72 @@ def test_a_due_job_whose_issuer_died_is_issued_again_and_runs_once(
     other.get(timeout=30)
     wait_until(lambda: redis.hlen("diarize:unacked") == 0)
     assert starts(tmp_path, "http://stand.in/turns/5/1") == 1
+
+
+def test_a_ticket_that_is_delivered_twice_does_not_run_twice(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """All connections are cut while a job runs: Celery's channel puts its message back, though the job goes on."""
+    first, second = start_worker(), start_worker()
+    job = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    redis.client_kill_filter(_type="pubsub", skipme=True)
+    wait_until(lambda: f"[{job.id}] ignored" in first.log + second.log, what="the copy is thrown away")
+    (tmp_path / "go").touch()
+    assert diarize.AsyncResult(job.id).get(timeout=30)["provenance"]["attempts"] == 1
+    assert starts(tmp_path, "http://stand.in/wait/go") == 1
+
+
+def test_the_job_of_a_dead_child_is_first_in_line(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    worker = start_worker()
+    job = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    others = [diarize.delay(f"http://stand.in/wait/go/{n}") for n in range(3)]
+    os.kill(worker.children[0], signal.SIGKILL)
+    wait_until(lambda: record(job).attempts == 2, what="the second attempt")
+    assert [record(other).state for other in others] == [State.QUEUED] * 3
+    (tmp_path / "go").touch()
+    for one in (job, *others):
+        one.get(timeout=30)
+
+
+def test_a_cancel_reaches_a_job_whose_worker_died(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    first = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    job = diarize.delay("http://stand.in/deaf/60")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    job.revoke()
+    first.kill()
+    start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    with pytest.raises(Cancelled):
+        job.get(timeout=30)
+    assert record(job).state is State.CANCELLED
+    assert starts(tmp_path, "http://stand.in/deaf/60") == 1
+
+
+def test_a_quick_shutdown_hands_the_job_back_and_counts_no_attempt(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    first = start_worker()
+    job = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    start_worker()
+    first.process.send_signal(signal.SIGQUIT)
+    wait_until(lambda: starts(tmp_path, "http://stand.in/wait/go") == 2, what="the other worker runs it")
+    (tmp_path / "go").touch()
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    first.process.wait(30)
+
+
+def test_a_time_limit_ends_the_job_for_good(redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path) -> None:
+    start_worker()
+    job = diarize.apply_async(("http://stand.in/sleep/60",), time_limit=1)
+    with pytest.raises(TimeLimitExceeded):
+        job.get(timeout=30)
+    assert record(job).state is State.DEAD
+    assert record(job).error == describe(TimeLimitReached("time_limit=1 s is over"))
+    diarize.delay("http://stand.in/turns/5/1").get(timeout=30)

@@ -1,0 +1,72 @@
+"""A job as the main process of its worker holds it, and what becomes of it when its child is gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
+from billiard.exceptions import WorkerLostError
+from celery.worker import state
+from celery.worker.request import Request
+
+from diarization.errors import QueueUnavailable, TimeLimitReached
+from tasks.guard import GuardedTask
+from tasks.records import worker_name
+from tasks.tickets import issue_due
+
+logger = logging.getLogger(__name__)
+
+
+class DeliveredJob(Request):
+    """Celery's request of a job."""
+
+    task: GuardedTask
+    _already_cancelled: bool
+    _already_revoked: bool
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """A child that died leaves its job to be taken anew, first in line; everything else is Celery's."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
+        ours = lost and not self._already_cancelled and not self._already_revoked
+        if ours and self._hand_back(counts=not state.should_terminate):
+            state.task_ready(self)
+            return self.acknowledge()
+        # Not running, or Redis is away: Celery puts the message back, and whoever meets it asks the record.
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """A shutdown that does not wait: the attempt does not count."""
+        self._hand_back(counts=False)
+        super().cancel(pool, signal=signal, emit_retry=emit_retry)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The caller's own `time_limit`: Celery ends the child and the job, and the record ends with it."""
+        if not soft and not state.should_terminate:
+            records = self.task.records
+            try:
+                if (record := records.get(self.id)) is not None:
+                    records.give_up(self.id, record.token, TimeLimitReached(f"time_limit={timeout:g} s is over"))
+            except QueueUnavailable as error:
+                logger.warning("job %s: its end cannot be stored: %s", self.id, error)
+        super().on_timeout(soft, timeout)
+
+    def _hand_back(self, *, counts: bool) -> bool:
+        """Let the job be taken anew; False where it does not run here, or that cannot be said now."""
+        records = self.task.records
+        try:
+            outcome = records.hand_back(self.id, worker_name(self.hostname, os.getpid()), counts=counts)
+            if outcome == "due":
+                # At once, before this worker takes the next job of those that wait.
+                issue_due(self.task.app, records)
+        except QueueUnavailable as error:
+            # Then the lease runs out, and another worker sees to it.
+            logger.warning("job %s cannot be handed back now: %s", self.id, error)
+            return False
+        if outcome == "due":
+            logger.warning("job %s: its process is gone, it is first in line again", self.id)
+        return outcome == "due"
