@@ -7,11 +7,11 @@ import os
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from celery.worker.request import Request
 
-from diarization.errors import QueueUnavailable, TimeLimitReached
+from diarization.errors import Cancelled, DiarizationError, Expired, QueueUnavailable, TimeLimitReached
 from tasks.guard import GuardedTask
 from tasks.records import worker_name
 from tasks.tickets import issue_due
@@ -27,7 +27,7 @@ class DeliveredJob(Request):
     _already_revoked: bool
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """A child that died leaves its job to be taken anew, first in line; everything else is Celery's."""
+        """A child that died leaves its job to be taken anew, first in line; a `time_limit` ends it."""
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
@@ -36,7 +36,9 @@ class DeliveredJob(Request):
         if ours and self._hand_back(counts=not state.should_terminate):
             state.task_ready(self)
             return self.acknowledge()
-        # Not running, or Redis is away: Celery puts the message back, and whoever meets it asks the record.
+        if isinstance(error, TimeLimitExceeded):
+            self._end(TimeLimitReached(f"time_limit={error.args[0]} s is over"))
+        # A lost job that does not run, or Redis is away: Celery puts it back, and whoever meets it asks the record.
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
@@ -44,16 +46,21 @@ class DeliveredJob(Request):
         self._hand_back(counts=False)
         super().cancel(pool, signal=signal, emit_retry=emit_retry)
 
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        """The caller's own `time_limit`: Celery ends the child and the job, and the record ends with it."""
-        if not soft and not state.should_terminate:
-            records = self.task.records
-            try:
-                if (record := records.get(self.id)) is not None:
-                    records.give_up(self.id, record.token, TimeLimitReached(f"time_limit={timeout:g} s is over"))
-            except QueueUnavailable as error:
-                logger.warning("job %s: its end cannot be stored: %s", self.id, error)
-        super().on_timeout(soft, timeout)
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Celery's own `revoke`, or an `expires` that came in a message: the record ends as the task does."""
+        error = Expired("the job was not started before its expires") if expired else Cancelled("the job was revoked")
+        self._end(error)
+        super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]  # the stubs lack it
+
+    def _end(self, error: DiarizationError) -> None:
+        """Celery ends the job; so does its record."""
+        records, outcome = self.task.records, "stale"
+        try:
+            # A child that is just starting the job may be between the two steps; it is gone by the next time.
+            while outcome == "stale" and (record := records.get(self.id)) is not None:
+                outcome = records.give_up(self.id, record.token, error)
+        except QueueUnavailable as outage:
+            logger.warning("job %s: its end cannot be stored: %s", self.id, outage)
 
     def _hand_back(self, *, counts: bool) -> bool:
         """Let the job be taken anew; False where it does not run here, or that cannot be said now."""

@@ -61,6 +61,10 @@ class Gate:
             return path.read_text()
         return None
 
+    def is_open(self) -> bool:
+        """Whether some child that lives can work."""
+        return any(_lives(int(path.stem)) for path in self._folder.glob("*.ready"))
+
     def wait(self, children: Callable[[], Iterable[Any]], timeout_seconds: float, check: Callable[[], None]) -> None:
         """Wait until every child is ready; `check` is called all the while and may raise.
 
@@ -87,3 +91,11 @@ class Gate:
         part = self._folder / f"{os.getpid()}.part"
         part.write_text(text)
         part.rename(part.with_suffix(f".{kind}"))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -6,16 +6,17 @@ typed error, or by letting it wait for another attempt.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from celery import states
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from diarization.diarizer import Report
 from diarization.errors import (
@@ -26,6 +27,7 @@ from diarization.errors import (
     OutOfMemory,
     PermanentError,
     QueueUnavailable,
+    TimeLimitReached,
     TransientError,
 )
 from diarization.recording import scrub
@@ -37,6 +39,8 @@ from tasks.records import JobRecord, Records, State, raisable, worker_name
 from tasks.tickets import NUMBER_HEADER, describe_ticket
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class GuardedTask(SubmittedTask):
@@ -58,15 +62,20 @@ class GuardedTask(SubmittedTask):
         if args or kwargs:
             self._record_on_arrival(job_id, args, kwargs)
         number = int(self.request.get(NUMBER_HEADER) or 0)
-        outcome = self.records.take(job_id, number, worker_name(str(self.request.hostname), self.main_pid))
+        outcome = self._wait(
+            lambda: self.records.take(job_id, number, worker_name(str(self.request.hostname), self.main_pid))
+        )
         if outcome == "stale":
             raise Ignore("a newer ticket of this job is under way")
         if outcome == "held":
             raise Ignore("the job is run by another worker now")
-        record = self.records.get(job_id)
+        record = self._wait(lambda: self.records.get(job_id))
         if record is None:
             raise InvalidJob(f"there is no record of job {job_id}: it is past its retention, or Redis lost it")
         if record.state is State.DONE:
+            if self.backend.get_state(job_id) == states.SUCCESS:
+                # Celery has stored it, hence published its callbacks; only its chord may not have been told.
+                self.request.update(callbacks=None, chain=None)
             return self._answer(record.result)
         if record.state is State.CANCELLED:
             self._tell_cancelled(raisable(record.error))
@@ -102,53 +111,62 @@ class GuardedTask(SubmittedTask):
         except PermanentError as error:
             request, rejected = None, error
         ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, None)})
-        self.records.create(job_id, request, ticket, rejected=rejected)
+        self._wait(lambda: self.records.create(job_id, request, ticket, rejected=rejected))
 
     def _attempt(self, record: JobRecord) -> Any:
-        outcome = raisable(record.rejected) if record.request is None else self._run(record, record.request)
+        outcome = (
+            self._run(record, record.request)
+            if record.request is not None and record.rejected is None
+            else raisable(record.rejected)
+        )
         if isinstance(outcome, Superseded):
             raise Ignore(outcome.message)
         if isinstance(outcome, TransientError):
             self._try_again(record, outcome)
         if isinstance(outcome, DiarizationError):
             self._give_up(record, outcome)
-        return self._finish(record, outcome)
-
-    def _run(self, record: JobRecord, arguments: Mapping[str, Any]) -> Diarization | DiarizationError:
-        """The attempt's outcome. An error is made anew: frames and causes of the one caught may hold secrets."""
-        recording = JobRequest.model_validate(dict(arguments)).recording
-        self.request.update(report=Progress(Records(self.settings), record))
-        try:
-            diarization: Diarization = self.run(**arguments)
-        except DiarizationError as error:
-            return type(error)(scrub(error.message, recording))
-        except MemoryError:
-            return OutOfMemory("the worker ran out of memory")
-        except Exception as error:  # noqa: BLE001 - whatever is unknown is a bug, and ends the job as one
-            trace = "".join(traceback.format_exception(error))
-            logger.error("job %s: %s", record.id, scrub(trace, recording))
-            return InternalError(scrub(f"{type(error).__name__}: {error}", recording))
-        return diarization
-
-    def _finish(self, record: JobRecord, diarization: Diarization) -> Any:
-        waited = (record.started_at or record.submitted_at) - record.submitted_at
-        provenance = diarization.provenance.model_copy(
-            update={"attempts": record.attempts, "queue_seconds": round(max(0.0, waited), 3)}
-        )
-        result = diarization.model_copy(update={"provenance": provenance}).to_json()
-        self._store(lambda: self.records.finish(record.id, record.token, result))
-        seconds = time.time() - (record.started_at or time.time())
+        self._store(lambda: self.records.finish(record.id, record.token, outcome))
         logger.info(
             "job %s done: %s, %.1f s of audio, %d speakers, %d turns, in %.1f s (attempt %d)",
             record.id,
             record.shown,
-            diarization.audio_seconds,
-            len(diarization.speakers),
-            len(diarization.segments),
-            seconds,
+            outcome["audio_seconds"],
+            len(outcome["speakers"]),
+            len(outcome["segments"]),
+            time.time() - (record.started_at or time.time()),
             record.attempts,
         )
-        return self._answer(result)
+        return self._answer(outcome)
+
+    def _run(self, record: JobRecord, arguments: Mapping[str, Any]) -> dict[str, Any] | DiarizationError:
+        """The attempt's outcome. An error is made anew: frames and causes of the one caught may hold secrets."""
+        recording = JobRequest.model_validate(dict(arguments)).recording
+        self.request.update(report=Progress(Records(self.settings), record))
+        try:
+            return self._result(record, self.run(**arguments))
+        except DiarizationError as error:
+            return type(error)(scrub(error.message, recording))
+        except MemoryError:
+            return OutOfMemory("the worker ran out of memory")
+        except SoftTimeLimitExceeded:
+            return TimeLimitReached("the soft_time_limit is over")
+        except Exception as error:  # noqa: BLE001 - whatever is unknown is a bug, and ends the job as one
+            trace = "".join(traceback.format_exception(error))
+            logger.error("job %s: %s", record.id, scrub(trace, recording))
+            return InternalError(scrub(f"{type(error).__name__}: {error}", recording))
+
+    def _result(self, record: JobRecord, diarization: Diarization) -> dict[str, Any]:
+        """What the job answers with, as JSON."""
+        started_at = record.started_at or record.submitted_at
+        provenance = diarization.provenance.model_copy(
+            update={
+                "attempts": record.attempts,
+                "queue_seconds": round(max(0.0, started_at - record.submitted_at), 3),
+            }
+        )
+        result = diarization.model_copy(update={"provenance": provenance}).to_json()
+        json.dumps(result, allow_nan=False)
+        return result
 
     def _answer(self, result: Any) -> Any:
         """Publish callbacks and the chain's next step here, then leave the result to Celery.
@@ -214,18 +232,20 @@ class GuardedTask(SubmittedTask):
         raise Ignore(error.message)
 
     def _store(self, write: Callable[[], str]) -> None:
-        """Write how the attempt ended; wait for Redis rather than throw the work away."""
+        """Write how the attempt ended, unless somebody else runs the job by now."""
+        if self._wait(write) == "stale":
+            raise Ignore("the job is run by another worker now")
+
+    def _wait(self, call: Callable[[], T]) -> T:
+        """What `call` gives; while Redis cannot be used, wait for it rather than throw a job or its result away."""
         wait_seconds = 0.5
         while True:
             try:
-                outcome = write()
-                break
+                return call()
             except QueueUnavailable as error:
-                logger.warning("job %s has ended; its end cannot be stored yet: %s", self.request.id, error)
+                logger.warning("job %s waits for Redis: %s", self.request.id, error)
                 time.sleep(wait_seconds)
                 wait_seconds = min(5.0, wait_seconds * 2)
-        if outcome == "stale":
-            raise Ignore("the job is run by another worker now")
 
 
 def backoff_seconds(attempt: int, base_seconds: float, cap_seconds: float) -> float:

@@ -34,7 +34,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Once. A delivery that has been acknowledged meanwhile is not brought back (XX), nor is another's lease."""
-        requests = _copy(state.reserved_requests)
+        requests = [*_copy(state.reserved_requests), *_copy(state.scheduled_requests)]  # type: ignore[attr-defined]  # since Celery 5.7
         if requests:
             tags = [request.message.delivery_tag for request in requests]
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
@@ -69,6 +69,9 @@ class Beat(threading.Thread):
                 if not self._failing:
                     logger.warning("%s cannot reach Redis and goes on trying: %s", self.name, error)
                 self._failing = True
+            except Exception:
+                # Whatever it is: a worker without its beat would lose its jobs to others.
+                logger.exception("%s failed and goes on", self.name)
             else:
                 if self._failing:
                     logger.info("%s reaches Redis again", self.name)

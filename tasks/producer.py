@@ -69,25 +69,28 @@ class SubmittedTask(Task[Any, Any]):
             QueueUnavailable: Redis cannot be reached; within seconds.
         """
         job_id = task_id or uuid()
-        if not _JOB_ID.fullmatch(job_id):
-            raise InvalidJob("task_id= is 1 to 200 letters, digits and marks, without spaces")
-        rejected: PermanentError | None = None
         request: JobRequest | None = None
+        rejected: PermanentError | None = None
         try:
+            if not _JOB_ID.fullmatch(job_id):
+                raise InvalidJob("task_id= is 1 to 200 letters, digits and marks, without spaces")
             request = self._request(args or (), kwargs or {})
+            schedule = Schedule.of(options)
+            queue = self._queue(request, options.get("queue"))
+            ticket = describe_ticket(self.name, {**options, "queue": queue})
         except PermanentError as error:
             # Raising here would make a failure of the step before, whose worker publishes this one.
             if self.app.current_worker_task is None:
                 raise
-            rejected = error
-        schedule = Schedule.of(options)
-        ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, options.get("queue"))})
+            schedule, rejected = Schedule(), error
+            ticket = describe_ticket(self.name, {**options, "queue": ANYWHERE})
         created = self.records.create(
             job_id,
             request,
             ticket,
             due_at=schedule.due_at,
             countdown=schedule.countdown,
+            expires_in=schedule.expires_in,
             expires_at=schedule.expires_at,
             rejected=rejected,
         )
@@ -96,7 +99,9 @@ class SubmittedTask(Task[Any, Any]):
         elif not schedule.later:
             shown, shown_options = (request.shown, request.shown_options()) if request else ("", {})
             publish(self, JobRecord(job_id, State.QUEUED, shown=shown, options=shown_options, ticket=ticket))
-        return self.AsyncResult(job_id)
+        result = self.AsyncResult(job_id)
+        result.ignored = bool(options.get("ignore_result", self.ignore_result))
+        return result
 
     def AsyncResult(self, task_id: str, **options: Any) -> JobResult:  # noqa: N802 - Celery's name
         """The result of a job of this task, read through our own app."""
@@ -120,6 +125,9 @@ class SubmittedTask(Task[Any, Any]):
             # Whoever waits for the result hears of it now, not when a worker meets the ticket.
             record = self.records.get(job_id)
             self.backend.store_result(job_id, raisable(record.error if record else None), states.REVOKED)
+            if record is not None and before is State.DUE:
+                # A worker must meet its ticket for a chord to hear of it, and so far it has none.
+                publish(self, record, again=True)
         return before
 
     def _request(self, args: tuple[Any, ...] | list[Any], kwargs: Mapping[str, Any]) -> JobRequest:

@@ -159,6 +159,7 @@ class Records:
         *,
         due_at: float | None = None,
         countdown: float | None = None,
+        expires_in: float | None = None,
         expires_at: float | None = None,
         rejected: DiarizationError | None = None,
     ) -> bool:
@@ -176,7 +177,7 @@ class Records:
         if rejected is not None:
             fields["rejected"] = json.dumps(describe(rejected))
         flat = [part for pair in fields.items() for part in pair]
-        return bool(self._call("create", job_id, _optional(due_at), _optional(countdown), *flat))
+        return bool(self._call("create", job_id, _optional(due_at), _optional(countdown), _optional(expires_in), *flat))
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job's record; None where there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +13,11 @@ from diarization.errors import InvalidJob
 
 @dataclass(frozen=True)
 class Schedule:
-    """Times in seconds since 1970; `countdown` in seconds from now, by the server's clock."""
+    """Times in seconds since 1970; `countdown` and `expires_in` in seconds from now, by the server's clock."""
 
     due_at: float | None = None
     countdown: float | None = None
+    expires_in: float | None = None
     expires_at: float | None = None
 
     @classmethod
@@ -31,11 +32,14 @@ class Schedule:
             raise InvalidJob("give eta= or countdown=, not both")
         if countdown is not None and not isinstance(countdown, int | float):
             raise InvalidJob(f"countdown= is a number of seconds, not {type(countdown).__name__}")
-        expires_at = time.time() + expires if isinstance(expires, int | float) else _moment("expires", expires)
+        for name, value in (("countdown", countdown), ("expires", expires)):
+            if isinstance(value, int | float) and not math.isfinite(value):
+                raise InvalidJob(f"{name}= is no number of seconds")
         return cls(
             due_at=_moment("eta", eta),
             countdown=float(countdown) if countdown and countdown > 0 else None,
-            expires_at=expires_at,
+            expires_in=float(expires) if isinstance(expires, int | float) else None,
+            expires_at=None if isinstance(expires, int | float) else _moment("expires", expires),
         )
 
     @property

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery, Task
-from celery.exceptions import NotRegistered
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
-from diarization.errors import QueueUnavailable
+from diarization.errors import InvalidJob, QueueUnavailable
 from tasks.records import JobRecord, Records, reachable
 
 logger = logging.getLogger(__name__)
@@ -25,14 +24,21 @@ FIRST_IN_LINE = 0
 _NOT_KEPT = {
     *("producer", "connection", "publisher", "router", "result_cls", "retry", "retry_policy", "add_to_parent"),
     *("eta", "countdown", "expires", "task_id", "task_type", "argsrepr", "kwargsrepr"),
+    # How the message is written is ours to say.
+    *("serializer", "compression", "delivery_mode", "exchange", "routing_key", "immediate", "mandatory"),
 }
 
 
 def describe_ticket(task_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What is needed to publish the same ticket again: queue, priority, callbacks, chain, chord, group, ids, limits."""
+    if not isinstance(options.get("headers") or {}, Mapping):
+        raise InvalidJob("headers= of apply_async are a dictionary; a recording's go with the task's arguments")
     kept = {name: value for name, value in options.items() if value is not None and name not in _NOT_KEPT}
-    # Signatures are dictionaries; kombu's JSON knows the rest of what Celery allows.
-    return {"task": task_name, "options": json.loads(dumps(kept))}
+    try:
+        # Signatures are dictionaries; kombu's JSON knows the rest of what Celery allows.
+        return {"task": task_name, "options": json.loads(dumps(kept))}
+    except (TypeError, ValueError) as error:
+        raise InvalidJob(f"an option of apply_async cannot be kept: {error}") from None
 
 
 def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = None, again: bool = False) -> None:
@@ -64,15 +70,19 @@ def issue_due(app: Celery, records: Records, limit: int = 100) -> int:
         logger.warning("job %s: its worker has been silent for too long, it goes to another", job_id)
     claimed = records.claim_due(limit)
     for job_id in claimed:
-        record = records.get(job_id)
-        if record is None:
-            continue
         try:
-            task = app.tasks[record.ticket["task"]]
-        except NotRegistered:
-            logger.error("job %s was due, but this worker does not know its task", job_id)
-            continue
-        publish(task, record, again=record.attempts > 0)
+            _issue(app, records, job_id)
+        except QueueUnavailable:
+            raise
+        except Exception:
+            # Of this job alone; the others are due as well. It is tried again when its claim has run out.
+            logger.exception("job %s is due, but its ticket cannot be published", job_id)
+    return len(claimed)
+
+
+def _issue(app: Celery, records: Records, job_id: str) -> None:
+    record = records.get(job_id)
+    if record is not None:
+        publish(app.tasks[record.ticket["task"]], record, again=record.attempts > 0)
         records.issued(job_id, record.ticket_number)
         logger.info("job %s was due and is queued (attempt %d next)", job_id, record.attempts + 1)
-    return len(claimed)

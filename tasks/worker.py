@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from celery import bootsteps, signals
+from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 from celery.worker.components import Pool
 
@@ -95,6 +96,9 @@ class GateStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
+        if current_settings().worker_role == "gpu" and not issubclass(parent.pool_cls, TaskPool):
+            logger.critical("this worker cannot start: a GPU worker needs the prefork pool; leave -P out")
+            raise SystemExit(EXIT_UNUSABLE)
         self._gate = Gate(os.getpid())
         self._gate.prepare()
         self._watch: Beat | None = None
@@ -118,10 +122,12 @@ class GateStep(bootsteps.StartStopStep):
 
     def _check(self, parent: Any) -> None:
         refusal = self._gate.refusal()
-        if refusal is not None and not state.should_terminate:
+        if refusal is not None and not state.should_terminate and not state.should_stop:
             logger.critical("this worker must stop: %s", refusal)
             parent.exitcode = EXIT_UNUSABLE
-            state.should_terminate = True  # type: ignore[assignment]  # Celery's None until now
+            # Another child that works may finish its job.
+            how = "should_stop" if self._gate.is_open() else "should_terminate"
+            setattr(state, how, EXIT_UNUSABLE)
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""
@@ -139,24 +145,22 @@ class BeatStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._beats: list[Beat] = []
+        self._issuer: Beat | None = None
 
     def start(self, parent: Any) -> None:
         """Celery's hook."""
         settings = current_settings()
         heartbeat = Heartbeat(settings, worker_name(parent.hostname, os.getpid()))
         records = Records(settings)
-        self._beats = [
-            Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat),
-            Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records)),
-        ]
-        for beat in self._beats:
-            beat.start()
+        # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
+        Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()
+        self._issuer = Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records))
+        self._issuer.start()
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""
-        for beat in self._beats:
-            beat.stop()
+        if self._issuer:
+            self._issuer.stop()
 
     terminate = stop
 

@@ -77,7 +77,13 @@ def start_module_worker(
 def _worker_factory(server: EmbeddedValkey, folder: Path) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def start(*, ready: bool = True, arguments: tuple[str, ...] = ("-A", "tasks"), **settings: Any) -> Worker:
+    def start(
+        *,
+        ready: bool = True,
+        arguments: tuple[str, ...] = ("-A", "tasks"),
+        options: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> Worker:
         environment = {
             "REDIS_URL": server.url,
             "DIARIZATION_DIARIZER": "tests.standin:load",
@@ -85,7 +91,7 @@ def _worker_factory(server: EmbeddedValkey, folder: Path) -> Iterator[Callable[.
             "STANDIN_DIR": str(folder),
             **{name: str(value) for name, value in settings.items()},
         }
-        worker = Worker(folder / f"worker{len(workers)}.log", f"w{len(workers)}", environment, arguments)
+        worker = Worker(folder / f"worker{len(workers)}.log", f"w{len(workers)}", environment, arguments, options)
         workers.append(worker)
         if ready:
             worker.wait_until_ready()

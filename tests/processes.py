@@ -31,10 +31,12 @@ def wait_until(condition: Callable[[], T], seconds: float = 30, what: str = "") 
 class Worker:
     """`celery … worker` in a process of its own, its log in a file."""
 
-    def __init__(self, log: Path, name: str, environment: dict[str, str], arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, log: Path, name: str, environment: dict[str, str], arguments: tuple[str, ...], options: tuple[str, ...]
+    ) -> None:
         self._log = log
         self.folder = log.parent
-        command = [sys.executable, "-m", "celery", *arguments, "worker", "-n", f"{name}@test", "-l", "info"]
+        command = [sys.executable, "-m", "celery", *arguments, "worker", "-n", f"{name}@test", "-l", "info", *options]
         with log.open("wb") as sink:
             self.process = spawn_tethered(command, stdout=sink, environment={**os.environ, **environment}, folder=ROOT)
 

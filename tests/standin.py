@@ -5,16 +5,19 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
     /turns/60/3         a meeting of 60 s with 3 speakers; any other path: 30 s with 2; 0 speakers is silence
     /sleep/5            works for 5 s, and reports every 50 ms
     /deaf/5             works for 5 s without a report, so that no cancel is heard
+    /deaf-fail/5        the same, then ends with a transient error
     /gil/3              holds the GIL for 3 s, in one call
     /wait/NAME          works, and reports, until the file NAME stands in STANDIN_DIR
     /fail/CODE/2        the first 2 attempts end with the error of that code (`transient` and `permanent` are short
                         for one each, `bug` is an error this project does not know); without a number, all do
     /leak               fails with an unknown error that says the whole URL and the headers
+    /none, /nan         answers with what is no diarization, or with one that is no JSON
     /exit/9/1           the process ends with that status at the first attempt; without the second number, at each
     /kill/1             the process kills itself with SIGKILL, likewise
 
 Likewise the model: `unavailable` cannot be loaded, `bug` fails with an unknown error, `wait/NAME` loads once that
-file stands in STANDIN_DIR, `once` loads for the first process alone; all others load at once.
+file stands in STANDIN_DIR (and fails where a file `refuse` does, too), `once` loads for the first process alone; all
+others load at once.
 
 Where STANDIN_DIR is set, every load, start and end is a line in its `journal`: `read_journal` gives them, and
 attempts are counted by it.
@@ -52,6 +55,8 @@ def load(options: DiarizerOptions) -> StandIn:
         raise RuntimeError("the stand-in was told to fail while loading")
     if what == "wait":
         _wait_for(name)
+        if (Path(os.environ["STANDIN_DIR"]) / "refuse").exists():
+            raise ModelUnavailable("the stand-in was told to refuse")
     if _write_journal("load", options.model) > 1 and what == "once":
         raise ModelUnavailable("the stand-in was told to load once")
     return StandIn(options)
@@ -74,7 +79,9 @@ class StandIn:
         _write_journal("end", str(recording))
         return result
 
-    def _play(self, recording: Recording, hints: SpeakerHints, report: Report, attempt: int) -> Diarization:
+    def _play(  # noqa: C901 - a table
+        self, recording: Recording, hints: SpeakerHints, report: Report, attempt: int
+    ) -> Diarization:
         verb, *rest = urlsplit(recording.url).path.strip("/").split("/")
         report("download", 1, 1)
         report("decode", 1, 1)
@@ -83,6 +90,9 @@ class StandIn:
                 _work(float(rest[0]), report)
             case "deaf":
                 time.sleep(float(rest[0]))
+            case "deaf-fail":
+                time.sleep(float(rest[0]))
+                raise from_code(SHORT_FOR["transient"], f"attempt {attempt} was told to fail")
             case "gil":
                 _hold_gil(float(rest[0]))
             case "wait":
@@ -93,6 +103,10 @@ class StandIn:
                 raise from_code(SHORT_FOR.get(rest[0], rest[0]), f"attempt {attempt} was told to fail")
             case "leak":
                 raise RuntimeError(f"cannot fetch {recording.url} with {dict(recording.headers)}")
+            case "none":
+                return None  # type: ignore[return-value]
+            case "nan":
+                return Diarization.model_construct(segments=(), audio_seconds=float("nan"))
             case "exit" if _still(rest[1:], attempt):
                 os._exit(int(rest[0]))
             case "kill" if _still(rest, attempt):

@@ -1,3 +1,3 @@
--- A waiting job gets a new ticket; the one before is stale from now on. Returns the new number, or nothing.
+-- A number for another ticket of a waiting job, should the one before be lost; either starts it. Nothing if it does not wait.
 if field('state') ~= 'queued' then return nil end
 return redis.call('HINCRBY', key, 'ticket_number', 1)

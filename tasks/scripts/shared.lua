@@ -20,8 +20,10 @@ local function move(to)
   if to ~= 'running' then redis.call('ZREM', prefix .. 'leases', id) end
 end
 
--- A cancel that came while the job ran is heard when the job is taken next, which is then at once.
+-- A cancel that came while the job ran is heard when the job is taken next, which is then at once. The new ticket number
+-- belongs to no ticket yet: copies of older ones cannot start the job before its time.
 local function wait_until(due_at)
+  redis.call('HINCRBY', key, 'ticket_number', 1)
   if field('cancel_requested') then due_at = now end
   move('due')
   redis.call('HSET', key, 'due_at', due_at)

@@ -1,16 +1,23 @@
 -- A worker met a ticket. ARGV: 3 number of the ticket, 4 worker, 5 max attempts, 6 retention, 10 lease seconds,
 -- 7 to 9 the errors of a job that expired, was cancelled while its worker died, or has run out of attempts.
--- Returns 'missing', 'stale', 'held', 'taken' or the state of an ended job. 'held' is a copy of a ticket whose job runs
--- elsewhere: it may be thrown away, the lease brings the job back should its runner die. 'taken' counts the attempt and
--- grows the token: whoever holds an older token can write no more.
+-- Returns 'missing', 'stale', 'held', 'taken' or the state of an ended job. 'taken' counts the attempt and grows the token:
+-- whoever holds an older token can write no more.
 local state = field('state')
 if not state then return 'missing' end
-if ended(state) then return state end
-if field('ticket_number') ~= ARGV[3] then return 'stale' end
+local number, taken_number = ARGV[3], field('taken_number')
+if ended(state) then
+  -- The ticket that ended the job may come again, and is answered again; any other one has no part in its end.
+  if taken_number and taken_number ~= number then return 'stale' end
+  return state
+end
+if state == 'due' and number ~= field('ticket_number') then return 'stale' end
 if state == 'running' then
+  -- Thrown away safely: the lease brings the job back should its runner die.
   local leased_until = redis.call('ZSCORE', prefix .. 'leases', id)
   if leased_until and tonumber(leased_until) > tonumber(now) then return 'held' end
+  if number ~= taken_number then return 'stale' end
 end
+redis.call('HSET', key, 'taken_number', number)
 local expires_at = field('expires_at')
 if expires_at and tonumber(now) > tonumber(expires_at) then
   finish('expired', 'error', ARGV[7], ARGV[6])

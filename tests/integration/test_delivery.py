@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.exceptions import TimeLimitExceeded
+from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from redis import Redis
 
 from diarization.errors import AttemptsExhausted, Cancelled, TimeLimitReached
@@ -79,12 +79,17 @@ def test_a_recording_that_kills_its_worker_ends_as_a_dead_letter(
     assert record(job).state is State.DEAD
 
 
-def test_a_worker_that_is_told_to_stop_finishes_its_job(redis: Redis, start_worker: Callable[..., Worker]) -> None:
-    worker = start_worker()
-    job = diarize.delay("http://stand.in/sleep/2")
+def test_a_worker_that_is_told_to_stop_finishes_its_job(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """Also one that takes longer than the lease: another worker is idle and would take it."""
+    worker = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    job = diarize.delay("http://stand.in/sleep/8")
     wait_until(lambda: record(job).state is State.RUNNING)
+    start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
     assert worker.stop() == 0
     assert job.get(timeout=5)["provenance"]["attempts"] == 1
+    assert starts(tmp_path, "http://stand.in/sleep/8") == 1
 
 
 def test_a_stale_runner_writes_nothing(redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path) -> None:
@@ -190,3 +195,102 @@ def test_a_time_limit_ends_the_job_for_good(redis: Redis, start_worker: Callable
     assert record(job).state is State.DEAD
     assert record(job).error == describe(TimeLimitReached("time_limit=1 s is over"))
     diarize.delay("http://stand.in/turns/5/1").get(timeout=30)
+
+
+@pytest.mark.parametrize("terminate", [True, False])
+def test_celery_s_own_revoke_ends_the_record_too(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path, terminate: bool
+) -> None:
+    start_worker()
+    running = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(running).state is State.RUNNING)
+    job = running if terminate else diarize.delay("http://stand.in/turns/5/1")
+    diarize.app.control.revoke(job.id, terminate=terminate)
+    diarize.app.control.inspect(timeout=5).ping()
+    (tmp_path / "go").touch()
+    with pytest.raises(TaskRevokedError):
+        job.get(timeout=30)
+    wait_until(lambda: record(job).state is State.CANCELLED)
+    diarize.delay("http://stand.in/turns/5/1/after").get(timeout=30)
+
+
+def test_a_job_sent_by_name_with_a_countdown_runs_once(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """Celery holds such a message in a worker until it is due: that may be longer than the lease."""
+    for _ in range(2):
+        start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    sent = diarize.app.send_task(
+        "tasks.diarize.diarize", ["http://stand.in/turns/5/1"], queue="diarize", countdown=8, task_id="by-name"
+    )
+    assert sent.get(timeout=30)["provenance"]["attempts"] == 1
+    assert starts(tmp_path, "http://stand.in/turns/5/1") == 1
+
+
+def test_a_copy_of_a_job_that_has_ended_calls_nobody_again(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    worker = start_worker()
+    link = diarize.si("http://stand.in/turns/6/1")
+    job = diarize.apply_async(("http://stand.in/turns/5/1",), link=link)
+    first = job.get(timeout=30)
+    publish(diarize, record(job))
+    wait_until(lambda: worker.log.count(f"{job.id}] received") == 2, what="the copy is met")
+    publish(diarize, record(job), number=7)
+    wait_until(lambda: f"[{job.id}] ignored" in worker.log or worker.log.count(f"{job.id}] received") == 3)
+    diarize.delay("http://stand.in/turns/7/1").get(timeout=30)
+    assert diarize.AsyncResult(job.id).get(timeout=5) == first
+    wait_until(lambda: starts(tmp_path, "http://stand.in/turns/6/1") == 1, what="the link is called")
+    assert starts(tmp_path, "http://stand.in/turns/5/1") == 1
+    assert redis.zcard("diarize:state:done") == 3, "the job, its link and the last one"
+
+
+def test_one_bad_job_does_not_stop_the_due_set(redis: Redis, start_worker: Callable[..., Worker]) -> None:
+    bad = diarize.apply_async(("http://stand.in/turns/5/1",), countdown=0.1)
+    redis.hset(f"diarize:job:{bad.id}", "ticket", "no json")
+    worker = start_worker()
+    good = diarize.apply_async(("http://stand.in/turns/5/1",), countdown=0.5)
+    good.get(timeout=30)
+    assert f"job {bad.id} is due, but its ticket cannot be published" in worker.log
+
+
+def test_submitting_again_loses_no_ticket(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second ticket cannot be published; the first one still counts, and both would start it only once."""
+    diarize.apply_async(("http://stand.in/turns/5/1",), task_id="again")
+    with monkeypatch.context() as patched:
+        patched.setattr("tasks.producer.publish", lambda *_args, **_options: None)
+        diarize.apply_async(("http://stand.in/turns/5/1",), task_id="again")
+    diarize.apply_async(("http://stand.in/turns/5/1",), task_id="again")
+    start_worker()
+    diarize.AsyncResult("again").get(timeout=30)
+    diarize.delay("http://stand.in/turns/6/1").get(timeout=30)
+    assert starts(tmp_path, "http://stand.in/turns/5/1") == 1
+
+
+def test_a_cancel_outlives_an_attempt_that_fails(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    start_worker(QUEUE_RETRY_BASE_SECONDS=600)
+    job = diarize.delay("http://stand.in/deaf-fail/2")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    job.revoke()
+    with pytest.raises(Cancelled):
+        job.get(timeout=30)
+
+
+def test_one_child_that_cannot_load_lets_the_other_finish(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    (tmp_path / "loaded").touch()
+    worker = start_worker(arguments=("-A", "tasks"), options=("-c", "2"), DIARIZATION_MODEL="wait/loaded")
+    job = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(job).state is State.RUNNING)
+    busy = int(next(line["pid"] for line in read_journal(tmp_path) if line["event"] == "start"))
+    (tmp_path / "refuse").touch()
+    os.kill(next(pid for pid in worker.children if pid != busy), signal.SIGKILL)
+    wait_until(lambda: "this worker must stop" in worker.log)
+    (tmp_path / "go").touch()
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    assert worker.process.wait(30) == 78

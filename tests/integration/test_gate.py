@@ -49,6 +49,13 @@ def test_a_model_that_takes_too_long_ends_the_worker(redis: Redis, start_worker:
     assert "not loaded within 3 s" in worker.log
 
 
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_pool_that_cannot_do_it_is_refused(redis: Redis, start_worker: Callable[..., Worker], pool: str) -> None:
+    worker = start_worker(ready=False, options=("-P", pool))
+    assert worker.process.wait(60) == 78
+    assert "needs the prefork pool" in worker.log
+
+
 def test_a_misspelt_setting_ends_the_worker_at_once(redis: Redis, start_worker: Callable[..., Worker]) -> None:
     worker = start_worker(ready=False, DIARIZATION_MODLE="x")
     assert worker.process.wait(60) != 0

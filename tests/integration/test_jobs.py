@@ -19,6 +19,7 @@ from diarization.errors import (
     InvalidJob,
     RecordingFetchFailed,
     RecordingUndecodable,
+    TimeLimitReached,
     UrlNotAllowed,
 )
 from tasks.diarize import diarize
@@ -262,6 +263,49 @@ def test_a_chord_with_a_cancelled_member_ends() -> None:
     wait_until(lambda: body.state == "FAILURE", what="the chord hears of the member that was cancelled")
     assert isinstance(body.result, ChordError)
     blocker.get(timeout=20)
+
+
+def test_a_chord_ends_when_a_member_is_cancelled_that_was_not_yet_due() -> None:
+    member = diarize.s("http://stand.in/turns/5/2").set(task_id="cancelled-while-due", countdown=600)
+    body = chord([diarize.s("http://stand.in/turns/5/1"), member])(count_speakers.s().set(queue="backend"))
+    assert diarize.cancel("cancelled-while-due") is State.DUE
+    wait_until(lambda: body.state == "FAILURE")
+
+
+def test_a_group_can_be_revoked() -> None:
+    blocker = diarize.delay("http://stand.in/sleep/2?group-blocker")
+    wait_until(lambda: state(blocker.id) is State.RUNNING)
+    jobs = group(diarize.s(f"http://stand.in/turns/{n}/2") for n in (5, 6))()
+    jobs.revoke()
+    wait_until(lambda: {state(job.id) for job in jobs.results} == {State.CANCELLED})
+    blocker.get(timeout=20)
+
+
+def test_a_result_that_nobody_wants_is_not_waited_for() -> None:
+    job = diarize.apply_async(("http://stand.in/turns/5/1?ignored",), ignore_result=True)
+    assert job.get(timeout=5) is None
+    wait_until(lambda: state(job.id) is State.DONE, what="the record has it all the same")
+
+
+@pytest.mark.parametrize("path", ["none", "nan"])
+def test_an_answer_that_is_none_ends_the_job(path: str) -> None:
+    job = diarize.delay(f"http://stand.in/{path}")
+    with pytest.raises(InternalError):
+        job.get(timeout=20)
+    assert state(job.id) is State.DEAD
+
+
+def test_a_soft_time_limit_ends_the_job() -> None:
+    job = diarize.apply_async(("http://stand.in/deaf/60",), soft_time_limit=1)
+    with pytest.raises(TimeLimitReached):
+        job.get(timeout=20)
+    assert state(job.id) is State.DEAD
+
+
+def test_a_later_step_with_an_impossible_option_fails_by_itself() -> None:
+    job = chain(diarize.s("http://stand.in/turns/5/1"), diarize.si("http://b/c").set(queue="nope")).apply_async()
+    with pytest.raises(InvalidJob):
+        job.get(timeout=20)
 
 
 def test_progress_stands_in_the_record() -> None:
