@@ -39,8 +39,10 @@ class Gate:
         return self._folder.is_dir()
 
     def prepare(self) -> None:
-        """Clear what an earlier process of this pid may have left."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Clear what workers that are dead have left, an earlier one of this pid among them."""
+        for folder in self._folder.parent.iterdir():
+            if folder == self._folder or not _lives(int(folder.name)):
+                shutil.rmtree(folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700)
 
     def remove(self) -> None:
@@ -98,4 +100,6 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        pass
     return True

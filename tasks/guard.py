@@ -13,6 +13,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from celery import states
@@ -83,6 +84,11 @@ class GuardedTask(SubmittedTask):
             raise raisable(record.error)
         return self._attempt(record)
 
+    @cached_property
+    def _hasty_records(self) -> Records:
+        """For what may fail: progress is not worth a wait."""
+        return Records(self.settings)
+
     @property
     def report(self) -> Report:
         """Where the running attempt reports its progress, and hears of its cancellation."""
@@ -141,7 +147,7 @@ class GuardedTask(SubmittedTask):
     def _run(self, record: JobRecord, arguments: Mapping[str, Any]) -> dict[str, Any] | DiarizationError:
         """The attempt's outcome. An error is made anew: frames and causes of the one caught may hold secrets."""
         recording = JobRequest.model_validate(dict(arguments)).recording
-        self.request.update(report=Progress(Records(self.settings), record))
+        self.request.update(report=Progress(self._hasty_records, record))
         try:
             return self._result(record, self.run(**arguments))
         except DiarizationError as error:

@@ -14,12 +14,13 @@ from celery.worker.components import Pool
 
 from diarization.errors import DiarizationError, InternalError
 from tasks.celery import app
+from tasks.chores import Chores
 from tasks.gate import EXIT_UNUSABLE, Gate
 from tasks.guard import GuardedTask
 from tasks.heartbeat import Beat, Heartbeat
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.loading import load
-from tasks.records import Records, worker_name
+from tasks.records import Records, connect, worker_name
 from tasks.settings import current_settings
 from tasks.tickets import issue_due
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 QUEUES = {"gpu": (ANYWHERE, LOCAL), "bridge": (RUNPOD,)}
 ISSUE_EVERY_SECONDS = 1.0
+CHORES_EVERY_SECONDS = 5.0
 
 
 def be_patient() -> None:
@@ -139,28 +141,33 @@ class GateStep(bootsteps.StartStopStep):
 
 
 class BeatStep(bootsteps.StartStopStep):
-    """The heartbeat and the issuer of what is due, beside the main loop."""
+    """The heartbeat, the issuer of what is due and the fleet's chores, beside the main loop."""
 
     requires = (GateStep,)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._issuer: Beat | None = None
+        self._beats: list[Beat] = []
 
     def start(self, parent: Any) -> None:
         """Celery's hook."""
         settings = current_settings()
-        heartbeat = Heartbeat(settings, worker_name(parent.hostname, os.getpid()))
-        records = Records(settings)
+        worker, records = worker_name(parent.hostname, os.getpid()), Records(settings)
+        heartbeat = Heartbeat(settings, worker)
+        chores = Chores(app, records, connect(settings, patient=False), settings, worker)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()
-        self._issuer = Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records))
-        self._issuer.start()
+        self._beats = [
+            Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records)),
+            Beat("chores", CHORES_EVERY_SECONDS, chores.round),
+        ]
+        for beat in self._beats:
+            beat.start()
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""
-        if self._issuer:
-            self._issuer.stop()
+        for beat in self._beats:
+            beat.stop()
 
     terminate = stop
 

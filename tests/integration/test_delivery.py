@@ -294,3 +294,24 @@ def test_one_child_that_cannot_load_lets_the_other_finish(
     (tmp_path / "go").touch()
     assert job.get(timeout=30)["provenance"]["attempts"] == 1
     assert worker.process.wait(30) == 78
+
+
+def test_a_job_whose_ticket_the_broker_lost_gets_another(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """With its link, at the front, and once; a job whose ticket waits is left alone."""
+    lost = diarize.apply_async(("http://stand.in/turns/5/1",), link=diarize.si("http://stand.in/turns/6/1"))
+    redis.delete("diarize:diarize\x06\x166")
+    workers = [start_worker(), start_worker()]
+    blockers = [diarize.delay(f"http://stand.in/wait/go/{n}") for n in range(2)]
+    for blocker in blockers:
+        wait_until(lambda blocker=blocker: record(blocker).state is State.RUNNING)
+    waiting = diarize.delay("http://stand.in/turns/7/1")
+    wait_until(lambda: record(lost).ticket_number == 1, seconds=60, what="another ticket")
+    (tmp_path / "go").touch()
+    lost.get(timeout=30)
+    waiting.get(timeout=30)
+    wait_until(lambda: starts(tmp_path, "http://stand.in/turns/6/1") == 1, what="the link is called")
+    assert starts(tmp_path, "http://stand.in/turns/5/1") == 1
+    assert record(waiting).ticket_number == 0
+    assert sum("does the chores" in worker.log for worker in workers) == 1, "one leads"

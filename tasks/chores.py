@@ -1,0 +1,105 @@
+"""What one worker of the fleet does for all: find jobs that wait without a ticket, and give them one.
+
+A ticket can be lost without anybody's fault: Redis hands a message to a worker that dies before it has noted it, or a
+producer dies between the record and the ticket. The record is still there. A second ticket does no harm: whichever
+comes first starts the job, the other is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from celery import Celery
+from redis import Redis
+
+from tasks.job import ANYWHERE, LOCAL, RUNPOD
+from tasks.records import Records, State
+from tasks.settings import Settings
+from tasks.tickets import FIRST_IN_LINE, publish
+
+logger = logging.getLogger(__name__)
+
+LEADER_SECONDS = 20
+GRACE_SECONDS = 10.0
+"""A ticket on its way from one list of the broker to another is in none of them for a moment."""
+OLDEST = 1000
+"""Waiting jobs that are looked at in one round; the oldest come first."""
+SMALL = 5000
+"""Up to so many messages every round reads them all; above, only a round in which the counts do not fit."""
+PAGE = 500
+
+# kombu keeps a list for each of Celery's priorities 0, 3, 6 and 9.
+_QUEUES = [queue + step for queue in (ANYWHERE, LOCAL, RUNPOD) for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")]
+
+
+class Chores:
+    """One round at a time, by whichever worker leads."""
+
+    def __init__(self, app: Celery, records: Records, client: Redis, settings: Settings, worker: str) -> None:
+        self._app = app
+        self._records = records
+        self._redis = client
+        self._prefix = settings.redis_key_prefix
+        self._worker = worker
+        self._suspects: set[str] = set()
+
+    def round(self) -> list[str]:
+        """Re-issue the tickets that two rounds in a row did not find; the ids of their jobs."""
+        if not self._leads():
+            self._suspects = set()
+            return []
+        missing = self._missing()
+        lost, self._suspects = sorted(missing & self._suspects), missing
+        for job_id in lost:
+            self._reissue(job_id)
+        return lost
+
+    def _leads(self) -> bool:
+        key = self._prefix + "leader"
+        if self._redis.set(key, self._worker, nx=True, ex=LEADER_SECONDS):
+            logger.info("does the chores of the fleet from now on")
+            return True
+        return bool(self._redis.get(key) == self._worker and self._redis.expire(key, LEADER_SECONDS))
+
+    def _missing(self) -> set[str]:
+        """Jobs that have waited for a while and of whose tickets the broker knows nothing."""
+        seconds, microseconds = self._redis.time()
+        until = seconds + microseconds / 1e6 - GRACE_SECONDS
+        key = f"{self._prefix}state:{State.QUEUED}"
+        waiting = {str(one) for one in self._redis.zrange(key, "-inf", until, byscore=True, offset=0, num=OLDEST)}
+        if not waiting:
+            return set()
+        with self._redis.pipeline(transaction=False) as pipe:
+            for queue in _QUEUES:
+                pipe.llen(self._prefix + queue)
+            pipe.hlen(self._prefix + "unacked")
+            pipe.zcard(key)
+            *lengths, queued = pipe.execute()
+        if sum(lengths) > SMALL and queued <= sum(lengths):
+            return set()
+        for job_id in self._ticketed():
+            waiting.discard(job_id)
+        return waiting
+
+    def _ticketed(self) -> Iterator[str]:
+        """Task ids of all messages that wait in our queues or are held by a worker."""
+        for queue in _QUEUES:
+            start = 0
+            while page := self._redis.lrange(self._prefix + queue, start, start + PAGE - 1):
+                yield from map(_task_id, map(json.loads, page))
+                start += PAGE
+        for _, held in self._redis.hscan_iter(self._prefix + "unacked", count=PAGE):
+            yield _task_id(json.loads(held)[0])
+
+    def _reissue(self, job_id: str) -> None:
+        number, record = self._records.renumber(job_id), self._records.get(job_id)
+        if number is not None and record is not None:
+            publish(self._app.tasks[record.ticket["task"]], record, number=number, again=True)
+            logger.warning("job %s had lost its ticket and has a new one, at priority %d", job_id, FIRST_IN_LINE)
+
+
+def _task_id(message: dict[str, Any]) -> str:
+    return str(message.get("headers", {}).get("id"))
