@@ -28,11 +28,28 @@ _NOT_KEPT = {
     *("serializer", "compression", "delivery_mode", "exchange", "routing_key", "immediate", "mandatory"),
 }
 
+# A message with anything else would end the worker that meets it, and then the next one.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("time_limit", "soft_time_limit"), (int, float)),
+    **dict.fromkeys(("priority", "group_index", "replaced_task_nesting"), (int,)),
+    **dict.fromkeys(("shadow", "group_id", "root_id", "parent_id", "reply_to"), (str,)),
+    **dict.fromkeys(("link", "link_error"), (dict, list, tuple)),
+    **dict.fromkeys(("chain", "stamped_headers"), (list, tuple)),
+    **dict.fromkeys(("headers", "chord"), (dict,)),
+    "ignore_result": (bool,),
+}
+
 
 def describe_ticket(task_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What is needed to publish the same ticket again: queue, priority, callbacks, chain, chord, group, ids, limits."""
-    if not isinstance(options.get("headers") or {}, Mapping):
-        raise InvalidJob("headers= of apply_async are a dictionary; a recording's go with the task's arguments")
+    """What is needed to publish the same ticket again: queue, priority, callbacks, chain, chord, group, ids, limits.
+
+    Raises:
+        InvalidJob: An option is of a kind that no worker could make sense of.
+    """
+    for name, kinds in _KINDS.items():
+        value = options.get(name)
+        if value is not None and (not isinstance(value, kinds) or (bool not in kinds and isinstance(value, bool))):
+            raise InvalidJob(f"{name}= of apply_async cannot be a {type(value).__name__}")
     kept = {name: value for name, value in options.items() if value is not None and name not in _NOT_KEPT}
     try:
         # Signatures are dictionaries; kombu's JSON knows the rest of what Celery allows.

@@ -79,6 +79,16 @@ def test_impossible_options_fail_in_the_producer(options: dict[str, object]) -> 
 @pytest.mark.parametrize(
     "options",
     [
+        {"time_limit": "x"},
+        {"soft_time_limit": True},
+        {"priority": "high"},
+        {"shadow": 5},
+        {"chord": "x"},
+        {"link": "x"},
+        {"group_id": 5},
+        {"headers": "x"},
+        {"stamped_headers": 5},
+        {"link": [object()]},
         {"queue": "celery"},
         {"countdown": "soon"},
         {"eta": "tomorrow"},
