@@ -163,7 +163,7 @@ def test_a_cancel_reaches_a_job_whose_worker_died(
 ) -> None:
     first = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
     job = diarize.delay("http://stand.in/deaf/60")
-    wait_until(lambda: record(job).state is State.RUNNING)
+    wait_until(lambda: starts(tmp_path, "http://stand.in/deaf/60"))
     job.revoke()
     first.kill()
     start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
@@ -178,7 +178,7 @@ def test_a_quick_shutdown_hands_the_job_back_and_counts_no_attempt(
 ) -> None:
     first = start_worker()
     job = diarize.delay("http://stand.in/wait/go")
-    wait_until(lambda: record(job).state is State.RUNNING)
+    wait_until(lambda: starts(tmp_path, "http://stand.in/wait/go"))
     start_worker()
     first.process.send_signal(signal.SIGQUIT)
     wait_until(lambda: starts(tmp_path, "http://stand.in/wait/go") == 2, what="the other worker runs it")
@@ -286,7 +286,7 @@ def test_one_child_that_cannot_load_lets_the_other_finish(
     (tmp_path / "loaded").touch()
     worker = start_worker(arguments=("-A", "tasks"), options=("-c", "2"), DIARIZATION_MODEL="wait/loaded")
     job = diarize.delay("http://stand.in/wait/go")
-    wait_until(lambda: record(job).state is State.RUNNING)
+    wait_until(lambda: starts(tmp_path, "http://stand.in/wait/go"))
     busy = int(next(line["pid"] for line in read_journal(tmp_path) if line["event"] == "start"))
     (tmp_path / "refuse").touch()
     os.kill(next(pid for pid in worker.children if pid != busy), signal.SIGKILL)
