@@ -8,6 +8,7 @@ import ssl
 
 from kombu import Queue
 
+from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.settings import current_settings
 
 if __name__ == "celeryconfig":
@@ -61,7 +62,7 @@ worker_deduplicate_successful_tasks = False
 # The queue that a step without `queue=` goes to is none of ours: our workers would throw such a step away.
 task_default_queue = "celery"
 task_create_missing_queues = True
-task_queues = [Queue("celery"), *map(Queue, ("diarize", "diarize.local", "diarize.runpod"))]
+task_queues = [Queue("celery"), *map(Queue, (ANYWHERE, LOCAL, RUNPOD))]
 task_default_priority = 6
 
 task_serializer = result_serializer = event_serializer = "json"

@@ -13,13 +13,12 @@ from diarization.errors import InvalidJob, UrlNotAllowed
 SCHEMES = ("http", "https", "file")
 MAX_URL_CHARACTERS = 8192
 
-# They end a line of a log, cannot be encoded, or are read as something else by one parser or another.
 _AFTER_BRACKET = re.compile(r"\](:\d*)?\Z")  # urlsplit passes [::1]x
+# They end a line of a log, cannot be encoded, or are read as something else by one parser or another.
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff\\]")
 _FEWEST_CHARACTERS = 4
 _SHORT_CHARACTERS = 8
 _MALFORMED = "<malformed URL>"
-
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")

@@ -18,7 +18,7 @@ from redis import Redis
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.records import Records, State
 from tasks.settings import Settings
-from tasks.tickets import FIRST_IN_LINE, publish
+from tasks.tickets import publish
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Chores:
         number, record = self._records.renumber(job_id), self._records.get(job_id)
         if number is not None and record is not None:
             publish(self._app.tasks[record.ticket["task"]], record, number=number, again=True)
-            logger.warning("job %s had lost its ticket and has a new one, at priority %d", job_id, FIRST_IN_LINE)
+            logger.warning("job %s had lost its ticket and has a new one, first in line", job_id)
 
 
 def _task_id(message: dict[str, Any]) -> str:
