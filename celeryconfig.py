@@ -18,7 +18,8 @@ _settings = current_settings()
 _redis_url = _settings.redis_url.get_secret_value()
 
 broker_url = _redis_url
-result_backend = _redis_url
+# See the module: it waits where Celery's own backend would lose a result.
+result_backend = f"tasks.backend:WaitingBackend+{_redis_url}"
 if _redis_url.startswith("rediss://") and "ssl_cert_reqs" not in _redis_url:
     broker_use_ssl = redis_backend_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 
@@ -70,6 +71,12 @@ accept_content = ["json"]
 result_expires = int(_settings.queue_retention_days * 86400)
 result_extended = False
 task_track_started = True
+# The backstop of the limits in `tasks/pulse.py`: ten times the length of the longest recording.
+task_time_limit = int(
+    _settings.diarization_download_timeout_seconds
+    + _settings.queue_stall_seconds
+    + 10 * 3600 * _settings.diarization_max_hours
+)
 task_send_sent_event = True
 worker_send_task_events = True
 

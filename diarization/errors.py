@@ -11,6 +11,7 @@
     │   ├── RecordingTooLong
     │   ├── ModelUnavailable
     │   ├── DecoderUnavailable
+    │   ├── DoesNotFit
     │   ├── Expired
     │   ├── AttemptsExhausted
     │   ├── TimeLimitReached
@@ -18,6 +19,8 @@
     ├── TransientError            retried with backoff, then a dead letter
     │   ├── RecordingFetchFailed
     │   ├── OutOfMemory
+    │   ├── NoRoom                waits until there is, and counts as no attempt
+    │   ├── AttemptStalled
     │   ├── DeviceLost
     │   ├── DiskFull
     │   └── DecoderStopped
@@ -127,6 +130,12 @@ class DecoderUnavailable(PermanentError):
     advice = "Install ffmpeg 6.0 or later on the worker's host, or the worker extra, which brings one."
 
 
+class DoesNotFit(PermanentError):
+    """The recording needs more memory than any worker has."""
+
+    advice = "Split the recording, or have the operator start a worker with the memory that the message names."
+
+
 class Expired(PermanentError):
     """The job was not started before its `expires`."""
 
@@ -161,6 +170,25 @@ class OutOfMemory(TransientError):
     """The device ran out of memory."""
 
     advice = "Give the worker a device with more memory, or fewer neighbours on it."
+
+
+class NoRoom(TransientError):
+    """The worker's host has too little memory left for the recording, for now.
+
+    Attributes:
+        needed_bytes: What the job's process would need in all.
+    """
+
+    advice = "It waits for a worker with enough free memory; give the host fewer neighbours if that takes too long."
+    needed_bytes: int = 0
+
+
+class AttemptStalled(TransientError):
+    """The worker's process made no progress for too long and was ended."""
+
+    advice = (
+        "It is tried again by itself; look at the worker's host, or raise QUEUE_STALL_SECONDS if that is a slow one."
+    )
 
 
 class DeviceLost(TransientError):

@@ -7,6 +7,7 @@ are a line, base plus bytes an hour, because nothing here grows faster than the 
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -84,3 +85,9 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
+
+
+def resident_bytes(proc: Path = Path("/proc")) -> int:
+    """What this process holds of the machine's memory now; 0 where the machine does not say."""
+    pages = _text(proc / "self" / "statm").split()
+    return int(pages[1]) * resource.getpagesize() if len(pages) > 1 else 0

@@ -23,9 +23,11 @@ from tasks.console import (
     make_console,
     printable,
 )
+from tasks.dead import app as dead_app
 from tasks.job import JobRequest
 from tasks.output import Output, OutputError, print_line
-from tasks.records import JobRecord, Records, State
+from tasks.record import JobRecord, State
+from tasks.records import Records
 from tasks.settings import SettingsError, current_settings
 from tasks.valkey import EmbeddedValkeyError
 from tasks.waiting import JobLost, JobsDisplay, wait_for
@@ -46,6 +48,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(dead_app, name="dead")
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
@@ -82,6 +86,9 @@ def submit(
     ] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="0 is first in line, 9 last. Default: 6.")] = None,
     task_id: Annotated[str | None, typer.Option(help="The job's id; submitting it twice makes one job.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A name for what is asked; all jobs of one name have one answer.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the results and print them.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Wait for at most so many seconds.")] = None,
     format_name: Format = None,
@@ -94,13 +101,14 @@ def submit(
     urls = [url for given in urls for url in (_lines(sys.stdin) if given == "-" else [given])]
     if not urls:
         raise InvalidJob("there is no URL on standard input")
-    if task_id and len(urls) != 1:
-        raise InvalidJob("--task-id names one job: give one URL")
+    if (task_id or idempotency_key) and len(urls) != 1:
+        raise InvalidJob("--task-id and --idempotency-key name one job: give one URL")
     options: dict[str, Any] = {
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
         "provider": provider,
+        "idempotency_key": idempotency_key,
         "headers": dict(_header(line) for line in _header_lines(header or [])),
     }
     for url in urls:  # all or none: nothing is submitted where one of them cannot be

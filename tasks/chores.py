@@ -1,8 +1,9 @@
-"""What one worker of the fleet does for all: find jobs that wait without a ticket, and give them one.
+"""What one worker of the fleet does for all: find jobs that wait without a ticket, and clear what is past its time.
 
 A ticket can be lost without anybody's fault: Redis hands a message to a worker that dies before it has noted it, or a
 producer dies between the record and the ticket. The record is still there. A second ticket does no harm: whichever
-comes first starts the job, the other is thrown away.
+comes first starts the job, the other is thrown away. So it is with a job that has ended and of whose end Celery has not
+been told, nor whoever waits for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from celery import Celery
 from redis import Redis
 
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
-from tasks.records import Records, State
+from tasks.record import State
+from tasks.records import Records
+from tasks.registry import Registry
 from tasks.settings import Settings
 from tasks.tickets import publish
 
@@ -38,9 +41,14 @@ _QUEUES = [queue + step for queue in (ANYWHERE, LOCAL, RUNPOD) for step in ("", 
 class Chores:
     """One round at a time, by whichever worker leads."""
 
-    def __init__(self, app: Celery, records: Records, client: Redis, settings: Settings, worker: str) -> None:
+    def __init__(
+        self, app: Celery, records: Records, registry: Registry, client: Redis, settings: Settings, worker: str
+    ) -> None:
         self._app = app
         self._records = records
+        self._registry = registry
+        self._retention_seconds = settings.queue_retention_days * 86400
+        self._rounds = 0
         self._redis = client
         self._prefix = settings.redis_key_prefix
         self._worker = worker
@@ -48,6 +56,7 @@ class Chores:
 
     def round(self) -> list[str]:
         """Re-issue the tickets that two rounds in a row did not find; the ids of their jobs."""
+        self._notice_lost_data()
         if not self._leads():
             self._suspects = set()
             return []
@@ -55,7 +64,39 @@ class Chores:
         lost, self._suspects = sorted(missing & self._suspects), missing
         for job_id in lost:
             self._reissue(job_id)
+        self._forget()
         return lost
+
+    def _notice_lost_data(self) -> None:
+        """Tell a Redis that came back without some of its data from a quiet one, by a number that only grows."""
+        rounds = int(self._redis.incr(self._prefix + "rounds"))
+        if rounds <= self._rounds:
+            what = "empty" if rounds == 1 else "with older data"
+            logger.error(
+                "Redis has lost data: it came back %s (round %d after %d); jobs accepted since may be gone",
+                what,
+                rounds,
+                self._rounds,
+            )
+        self._rounds = rounds
+
+    def _forget(self) -> None:
+        """Clear the indexes of what is past its retention; the records themselves have run out by then."""
+        until = self._now() - self._retention_seconds
+        with self._redis.pipeline(transaction=False) as pipe:
+            for state in State:
+                if state.ended:
+                    pipe.zremrangebyscore(f"{self._prefix}state:{state}", "-inf", until)
+            pipe.zremrangebyscore(self._prefix + "unanswered", "-inf", until)
+            *removed, _ = pipe.execute()
+        if any(removed):
+            logger.info("%d jobs are past their retention and forgotten", sum(removed))
+        for worker in self._registry.forget_dead():
+            logger.info("worker %s has been silent for an hour and is forgotten", worker)
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds + microseconds / 1e6)
 
     def _leads(self) -> bool:
         key = self._prefix + "leader"
@@ -65,20 +106,18 @@ class Chores:
         return bool(self._redis.get(key) == self._worker and self._redis.expire(key, LEADER_SECONDS))
 
     def _missing(self) -> set[str]:
-        """Jobs that have waited for a while and of whose tickets the broker knows nothing."""
-        seconds, microseconds = self._redis.time()
-        until = seconds + microseconds / 1e6 - GRACE_SECONDS
-        key = f"{self._prefix}state:{State.QUEUED}"
-        waiting = {str(one) for one in self._redis.zrange(key, "-inf", until, byscore=True, offset=0, num=OLDEST)}
-        if not waiting:
-            return set()
+        """Jobs that need a ticket, have needed it for a while, and of whose tickets the broker knows nothing."""
+        until = self._now() - GRACE_SECONDS
+        indexes = (f"{self._prefix}state:{State.QUEUED}", self._prefix + "unanswered")
         with self._redis.pipeline(transaction=False) as pipe:
+            for index in indexes:
+                pipe.zrange(index, "-inf", until, byscore=True, offset=0, num=OLDEST)
+                pipe.zcard(index)
             for queue in _QUEUES:
                 pipe.llen(self._prefix + queue)
-            pipe.hlen(self._prefix + "unacked")
-            pipe.zcard(key)
-            *lengths, queued = pipe.execute()
-        if sum(lengths) > SMALL and queued <= sum(lengths):
+            queued, queued_count, unanswered, unanswered_count, *lengths = pipe.execute()
+        waiting = {str(one) for one in (*queued, *unanswered)}
+        if not waiting or (sum(lengths) > SMALL and queued_count + unanswered_count <= sum(lengths)):
             return set()
         for job_id in self._ticketed():
             waiting.discard(job_id)
@@ -95,8 +134,15 @@ class Chores:
             yield _task_id(json.loads(held)[0])
 
     def _reissue(self, job_id: str) -> None:
-        number, record = self._records.renumber(job_id), self._records.get(job_id)
-        if number is not None and record is not None:
+        record = self._records.get(job_id)
+        if record is None:
+            self._redis.zrem(self._prefix + "unanswered", job_id)
+        elif record.state.ended:
+            publish(self._app.tasks[record.ticket["task"]], record, number=record.taken_number, again=True)
+            logger.warning(
+                "job %s has ended (%s) and nobody has been told: it gets another ticket", job_id, record.state
+            )
+        elif (number := self._records.renumber(job_id)) is not None:
             publish(self._app.tasks[record.ticket["task"]], record, number=number, again=True)
             logger.warning("job %s had lost its ticket and has a new one, first in line", job_id)
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diarization.turns import Diarization
-from tasks.records import JobRecord, State
+from tasks.record import JobRecord, State
 
 STATE_STYLES: Mapping[State, str] = {
     State.QUEUED: "",
@@ -59,6 +59,7 @@ def as_json(record: JobRecord, *, with_result: bool = False) -> dict[str, Any]:
         "stage": record.stage,
         "percent": record.percent if record.stage else None,
         "attempts": record.attempts,
+        "follows": record.follows,
         "worker": record.worker,
         "submitted_at": record.submitted_at,
         "started_at": record.started_at,
@@ -67,6 +68,7 @@ def as_json(record: JobRecord, *, with_result: bool = False) -> dict[str, Any]:
         "expires_at": record.expires_at,
         "error": dict(record.error) if record.error else None,
         "last_error": dict(record.last_error) if record.last_error else None,
+        "history": [dict(life) for life in record.history],
     }
     return {**view, "result": record.result} if with_result else view
 
@@ -113,6 +115,8 @@ def describe_state(record: JobRecord) -> str:
     """Where a job stands, in a few words."""
     if record.state is State.RUNNING and record.stage:
         return f"running: {record.stage} {record.percent:.0f} %"
+    if record.state is State.DUE and record.follows:
+        return f"waits for job {printable(record.follows)}"
     if record.state is State.DUE and record.due_at:
         return f"due at {local_time(record.due_at)}"
     return str(record.state)
@@ -150,7 +154,8 @@ def job_details(record: JobRecord) -> Text:
         "attempts": str(record.attempts),
         "worker": printable(record.worker or ""),
         "error": error_text(record.error) if record.error else "",
-        "last error": error_text(record.last_error) if record.last_error and not record.state.ended else "",
+        "last error": error_text(record.last_error) if record.last_error and record.last_error != record.error else "",
+        "history": "; ".join(map(_past_life, record.history)),
     }
     lines = [
         Text(f"{name:<11}").append(value, STATE_STYLES[record.state] if name == "state" else "")
@@ -158,6 +163,26 @@ def job_details(record: JobRecord) -> Text:
         if value
     ]
     return Text("\n").join(lines)
+
+
+def _past_life(life: Mapping[str, Any]) -> str:
+    ended_at = life.get("ended_at")
+    when = f"until {local_time(ended_at)}, " if ended_at else ""
+    return f"{when}{life.get('attempts', 0)} attempts: {error_text(life.get('error'))}"
+
+
+def dead_table(records: Iterable[JobRecord], width: int) -> Table:
+    """Dead letters, a line each, for a console of `width` columns; of a long message the beginning is what is shown."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("JOB", "ENDED", "TRIES", "ERROR", "RECORDING"):
+        table.add_column(
+            name, no_wrap=True, overflow="ellipsis", max_width=max(20, width // 4) if name > "ENDED" else None
+        )
+    for record in records:
+        error, ended = record.error or {}, local_time(record.ended_at or record.submitted_at)
+        says = printable(f"{error.get('code', 'unknown')}: {error.get('message', '')}")
+        table.add_row(printable(record.id), ended, str(record.attempts), says, printable(recording_name(record.shown)))
+    return table
 
 
 def make_table(first: str, *numbers: str) -> Table:

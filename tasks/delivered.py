@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
@@ -11,7 +13,14 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state
 from celery.worker.request import Request
 
-from diarization.errors import Cancelled, DiarizationError, Expired, QueueUnavailable, TimeLimitReached
+from diarization.errors import (
+    AttemptStalled,
+    Cancelled,
+    DiarizationError,
+    Expired,
+    QueueUnavailable,
+    TimeLimitReached,
+)
 from tasks.guard import GuardedTask
 from tasks.records import worker_name
 from tasks.tickets import issue_due
@@ -25,6 +34,18 @@ class DeliveredJob(Request):
     task: GuardedTask
     _already_cancelled: bool
     _already_revoked: bool
+    worker_pid: int  # type: ignore[assignment]  # the stubs take it for a text
+
+    _ended_for: AttemptStalled | None = None
+    """Why this worker has ended the child itself."""
+
+    def end_child(self, reason: AttemptStalled | None) -> None:
+        """End the child that runs the job, which is then taken anew; without a reason, because this worker stops."""
+        self._ended_for = reason
+        if reason is None:
+            self._hand_back(counts=False)
+        with suppress(ProcessLookupError):
+            os.kill(self.worker_pid, signal.SIGKILL)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """A child that died leaves its job to be taken anew, first in line; a `time_limit` ends it."""
@@ -66,7 +87,8 @@ class DeliveredJob(Request):
         """Let the job be taken anew; False where it does not run here, or that cannot be said now."""
         records = self.task.records
         try:
-            outcome = records.hand_back(self.id, worker_name(self.hostname, os.getpid()), counts=counts)
+            worker = worker_name(self.hostname, os.getpid())
+            outcome = records.hand_back(self.id, worker, counts=counts, error=self._ended_for)
             if outcome == "due":
                 # At once, before this worker takes the next job of those that wait.
                 issue_due(self.task.app, records)

@@ -33,7 +33,9 @@ from rich.status import Status
 from diarization.timeline import timeline_png, timeline_svg
 from diarization.turns import Diarization, Turn
 from tasks.console import duration, error_text, make_console, make_table, speakers_table, turns_table
-from tasks.records import Records, State, connect
+from tasks.record import State
+from tasks.records import Records
+from tasks.server import connect
 from tasks.settings import Settings, read_settings
 from tasks.tether import end, spawn_tethered
 from tasks.valkey import EmbeddedValkey

@@ -21,6 +21,7 @@ def diarize(
     max_speakers: int | None = None,
     provider: Literal["local"] | None = None,
     headers: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
 ) -> Diarization:
     """Find out who speaks when in the recording at `url`.
 
@@ -35,6 +36,8 @@ def diarize(
         max_speakers: At most so many.
         provider: `local` keeps the job on the own GPUs.
         headers: Sent along when the recording is fetched; kept as secrets.
+        idempotency_key: Names what is asked for: submitted again with the same key, by whichever producer, the same
+            request has the same answer, until QUEUE_RETENTION_DAYS after its end.
     """
     request = JobRequest(
         url=url,
@@ -43,5 +46,6 @@ def diarize(
         max_speakers=max_speakers,
         provider=provider,
         headers=dict(headers or {}),
+        idempotency_key=idempotency_key,
     )
     return loaded().diarize(request.recording, request.hints, self.report)

@@ -24,7 +24,11 @@ _POLL_SECONDS = 0.1
 
 
 class Gate:
-    """The files of one worker, told apart by the pid of its main process."""
+    """The files of one worker, told apart by the pid of its main process.
+
+    Attributes:
+        folder: Where they are.
+    """
 
     def __init__(self, main_pid: int) -> None:
         base = Path(tempfile.gettempdir()) / f"diarize-queue-{os.getuid()}"
@@ -32,22 +36,22 @@ class Gate:
         found = base.lstat()
         if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
             raise ModelUnavailable(f"{base} is not this user's alone: remove it")
-        self._folder = base / str(main_pid)
+        self.folder = base / str(main_pid)
 
     def exists(self) -> bool:
         """Whether the main process is one that has prepared itself."""
-        return self._folder.is_dir()
+        return self.folder.is_dir()
 
     def prepare(self) -> None:
         """Clear what workers that are dead have left, an earlier one of this pid among them."""
-        for folder in self._folder.parent.iterdir():
-            if folder == self._folder or not _lives(int(folder.name)):
+        for folder in self.folder.parent.iterdir():
+            if folder == self.folder or not _lives(int(folder.name)):
                 shutil.rmtree(folder, ignore_errors=True)
-        self._folder.mkdir(mode=0o700)
+        self.folder.mkdir(mode=0o700)
 
     def remove(self) -> None:
         """Leave nothing behind."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def open(self) -> None:
         """This child can work."""
@@ -59,13 +63,13 @@ class Gate:
 
     def refusal(self) -> str | None:
         """Why a child cannot work; None as long as none has said so."""
-        for path in self._folder.glob("*.failed"):
+        for path in self.folder.glob("*.failed"):
             return path.read_text()
         return None
 
     def is_open(self) -> bool:
         """Whether some child that lives can work."""
-        return any(_lives(int(path.stem)) for path in self._folder.glob("*.ready"))
+        return any(_lives(int(path.stem)) for path in self.folder.glob("*.ready"))
 
     def wait(self, children: Callable[[], Iterable[Any]], timeout_seconds: float, check: Callable[[], None]) -> None:
         """Wait until every child is ready; `check` is called all the while and may raise.
@@ -83,14 +87,14 @@ class Gate:
             for child in waiting:
                 if child.exitcode is not None:
                     raise ModelUnavailable(f"the process that loads the model died with exit code {child.exitcode}")
-            if all((self._folder / f"{child.pid}.ready").exists() for child in waiting):
+            if all((self.folder / f"{child.pid}.ready").exists() for child in waiting):
                 return
             if time.monotonic() > deadline:
                 raise ModelUnavailable(f"the model was not loaded within {timeout_seconds:g} s")
             time.sleep(_POLL_SECONDS)
 
     def _write(self, kind: str, text: str) -> None:
-        part = self._folder / f"{os.getpid()}.part"
+        part = self.folder / f"{os.getpid()}.part"
         part.write_text(text)
         part.rename(part.with_suffix(f".{kind}"))
 

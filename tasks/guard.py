@@ -13,10 +13,10 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cached_property
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn
 
-from celery import states
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from diarization.diarizer import Report
@@ -25,26 +25,32 @@ from diarization.errors import (
     DiarizationError,
     InternalError,
     InvalidJob,
+    NoRoom,
     OutOfMemory,
     PermanentError,
-    QueueUnavailable,
     TimeLimitReached,
     TransientError,
 )
 from diarization.recording import scrub
 from diarization.turns import Diarization
-from tasks.job import JobRequest
-from tasks.producer import SubmittedTask
-from tasks.progress import Progress, Superseded
-from tasks.records import JobRecord, Records, State, raisable, worker_name
+from tasks.answer import AnsweringTask
+from tasks.job import ANYWHERE, JobRequest
+from tasks.producer import another_request
+from tasks.progress import Progress, Reports, Superseded
+from tasks.pulse import Pulse
+from tasks.record import JobRecord, raisable
+from tasks.records import Records, worker_name
+from tasks.registry import Registry
+from tasks.room import Room
 from tasks.tickets import NUMBER_HEADER, describe_ticket
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+NO_ROOM_SECONDS = 30.0
+"""Between looks for memory; each look at a long recording decodes it once, later ones know what it needs."""
 
 
-class GuardedTask(SubmittedTask):
+class GuardedTask(AnsweringTask):
     """A Celery task that keeps the promise; see the module."""
 
     abstract = True
@@ -70,24 +76,26 @@ class GuardedTask(SubmittedTask):
             raise Ignore("a newer ticket of this job is under way")
         if outcome == "held":
             raise Ignore("the job is run by another worker now")
+        if outcome == "follows":
+            raise Ignore("the job waits for the first one of its idempotency key")
         record = self._wait(lambda: self.records.get(job_id))
         if record is None:
             raise InvalidJob(f"there is no record of job {job_id}: it is past its retention, or Redis lost it")
-        if record.state is State.DONE:
-            if self.backend.get_state(job_id) == states.SUCCESS:
-                # Celery has stored it, hence published its callbacks; only its chord may not have been told.
-                self.request.update(callbacks=None, chain=None)
-            return self._answer(record.result)
-        if record.state is State.CANCELLED:
-            self._tell_cancelled(raisable(record.error))
         if record.state.ended:
-            raise raisable(record.error)
+            return self.answer_ended(record)
         return self._attempt(record)
+
+    pulse: ClassVar[Pulse | None] = None
+    """Of a pool child: how its main process sees that it does not hang."""
 
     @cached_property
     def _hasty_records(self) -> Records:
         """For what may fail: progress is not worth a wait."""
         return Records(self.settings)
+
+    @cached_property
+    def _registry(self) -> Registry:
+        return Registry(self.settings)
 
     @property
     def report(self) -> Report:
@@ -113,11 +121,16 @@ class GuardedTask(SubmittedTask):
             "ignore_result": context.ignore_result,
         }
         try:
-            request, rejected = self._request(args, kwargs), None
+            request = self._request(args, kwargs)
+            ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, None)})
+            submission = self._wait(lambda: self.records.create(job_id, request, ticket))
+            if submission.outcome != "differs":
+                return
+            rejected: PermanentError = another_request(submission)
         except PermanentError as error:
-            request, rejected = None, error
-        ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, None)})
-        self._wait(lambda: self.records.create(job_id, request, ticket, rejected=rejected))
+            rejected = error
+        ticket = describe_ticket(self.name, {**options, "queue": ANYWHERE})
+        self._wait(lambda: self.records.create(job_id, None, ticket, rejected=rejected))
 
     def _attempt(self, record: JobRecord) -> Any:
         outcome = (
@@ -131,25 +144,34 @@ class GuardedTask(SubmittedTask):
             self._try_again(record, outcome)
         if isinstance(outcome, DiarizationError):
             self._give_up(record, outcome)
-        self._store(lambda: self.records.finish(record.id, record.token, outcome))
+        result, stored = outcome
+        self._store(lambda: self.records.finish(record.id, record.token, stored))
         logger.info(
             "job %s done: %s, %.1f s of audio, %d speakers, %d turns, in %.1f s (attempt %d)",
             record.id,
             record.shown,
-            outcome["audio_seconds"],
-            len(outcome["speakers"]),
-            len(outcome["segments"]),
+            result["audio_seconds"],
+            len(result["speakers"]),
+            len(result["segments"]),
             time.time() - (record.started_at or time.time()),
             record.attempts,
         )
-        return self._answer(outcome)
+        return self.answer(result)
 
-    def _run(self, record: JobRecord, arguments: Mapping[str, Any]) -> dict[str, Any] | DiarizationError:
-        """The attempt's outcome. An error is made anew: frames and causes of the one caught may hold secrets."""
+    def _run(self, record: JobRecord, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], str] | DiarizationError:
+        """The attempt's result, also as the record keeps it, or an error.
+
+        An error is made anew: frames and causes of the one caught may hold secrets.
+        """
         recording = JobRequest.model_validate(dict(arguments)).recording
-        self.request.update(report=Progress(self._hasty_records, record))
         try:
-            return self._result(record, self.run(**arguments))
+            with self.pulse.of(record.id) if self.pulse else nullcontext():
+                room = Room(self._registry, record.needs_bytes)
+                hear = [self.pulse, room] if self.pulse else [room]
+                self.request.update(report=Reports(*hear, Progress(self._hasty_records, record)))
+                return self._result(record, self.run(**arguments))
+        except NoRoom as error:
+            return error
         except DiarizationError as error:
             return type(error)(scrub(error.message, recording))
         except MemoryError:
@@ -161,8 +183,8 @@ class GuardedTask(SubmittedTask):
             logger.error("job %s: %s", record.id, scrub(trace, recording))
             return InternalError(scrub(f"{type(error).__name__}: {error}", recording))
 
-    def _result(self, record: JobRecord, diarization: Diarization) -> dict[str, Any]:
-        """What the job answers with, as JSON."""
+    def _result(self, record: JobRecord, diarization: Diarization) -> tuple[dict[str, Any], str]:
+        """What the job answers with, and the same as JSON."""
         started_at = record.started_at or record.submitted_at
         provenance = diarization.provenance.model_copy(
             update={
@@ -171,36 +193,16 @@ class GuardedTask(SubmittedTask):
             }
         )
         result = diarization.model_copy(update={"provenance": provenance}).to_json()
-        json.dumps(result, allow_nan=False)
-        return result
-
-    def _answer(self, result: Any) -> Any:
-        """Publish callbacks and the chain's next step here, then leave the result to Celery.
-
-        Celery publishes them before it stores the result, and makes a failure of a job whose callback cannot be
-        published; but the job has been done, whatever becomes of its callbacks.
-        """
-        context = self.request
-        steps: list[tuple[Any, dict[str, Any]]] = [(callback, {}) for callback in context.callbacks or []]
-        if context.chain:
-            steps.append((context.chain[-1], {"chain": context.chain[:-1]}))
-        context.update(callbacks=None, chain=None)
-        for step, rest in steps:
-            try:
-                signature = self.app.signature(step)
-                signature.apply_async((result,), parent_id=context.id, root_id=context.root_id or context.id, **rest)
-            except Exception as error:  # noqa: BLE001 - it is the callback's error, of whatever kind
-                name = step.get("task") if isinstance(step, dict) else step
-                logger.error("job %s is done, but %s cannot be called: %s", context.id, name, type(error).__name__)
-        return result
+        return result, json.dumps(result, allow_nan=False)
 
     def _try_again(self, record: JobRecord, error: DiarizationError) -> NoReturn:
-        most = self.settings.queue_max_attempts
-        if record.attempts >= most:
+        most, cap_seconds = self.settings.queue_max_attempts, self.settings.queue_retry_cap_seconds
+        if isinstance(error, NoRoom):
+            wait_seconds = min(cap_seconds, NO_ROOM_SECONDS)
+        elif record.attempts >= most:
             self._give_up(record, error)
-        wait_seconds = backoff_seconds(
-            record.attempts, self.settings.queue_retry_base_seconds, self.settings.queue_retry_cap_seconds
-        )
+        else:
+            wait_seconds = backoff_seconds(record.attempts, self.settings.queue_retry_base_seconds, cap_seconds)
         self._store(lambda: self.records.retry(record.id, record.token, wait_seconds, error))
         logger.info(
             "job %s waits %.1f s for attempt %d of %d: %s: %s",
@@ -218,7 +220,7 @@ class GuardedTask(SubmittedTask):
         self._store(lambda: self.records.give_up(record.id, record.token, error))
         if isinstance(error, Cancelled):
             logger.info("job %s cancelled: %s", record.id, record.shown)
-            self._tell_cancelled(error)
+            self.tell_cancelled(error)
         logger.warning(
             "job %s dead: %s: %s: %s (attempt %d)",
             record.id,
@@ -229,29 +231,10 @@ class GuardedTask(SubmittedTask):
         )
         raise error
 
-    def _tell_cancelled(self, error: DiarizationError) -> NoReturn:
-        """End a cancelled job as Celery ends a revoked one: its chord hears of it, its errbacks do not."""
-        self.backend.store_result(str(self.request.id), error, states.REVOKED, request=self.request)
-        if self.request.chord:
-            self.backend.on_chord_part_return(self.request, states.REVOKED, error)
-        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
-        raise Ignore(error.message)
-
     def _store(self, write: Callable[[], str]) -> None:
         """Write how the attempt ended, unless somebody else runs the job by now."""
         if self._wait(write) == "stale":
             raise Ignore("the job is run by another worker now")
-
-    def _wait(self, call: Callable[[], T]) -> T:
-        """What `call` gives; while Redis cannot be used, wait for it rather than throw a job or its result away."""
-        wait_seconds = 0.5
-        while True:
-            try:
-                return call()
-            except QueueUnavailable as error:
-                logger.warning("job %s waits for Redis: %s", self.request.id, error)
-                time.sleep(wait_seconds)
-                wait_seconds = min(5.0, wait_seconds * 2)
 
 
 def backoff_seconds(attempt: int, base_seconds: float, cap_seconds: float) -> float:

@@ -17,19 +17,24 @@ from celery.worker import state
 from redis.exceptions import RedisError
 
 from diarization.errors import DiarizationError
-from tasks.records import Records, connect
+from diarization.memory import available_bytes
+from tasks.records import Records
+from tasks.registry import WorkerFacts
+from tasks.server import connect
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Renews the leases and the deliveries of the jobs that this worker holds."""
+    """Renews the leases and the deliveries of the jobs that this worker holds, and says that the worker lives."""
 
     def __init__(self, settings: Settings, worker: str) -> None:
         self._redis = connect(settings, patient=False)
         self._records = Records(settings)
         self._worker = worker
+        self._role = settings.worker_role
+        self._room_bytes = 0
         self._index = settings.redis_key_prefix + "unacked_index"
 
     def beat(self) -> None:
@@ -38,7 +43,10 @@ class Heartbeat:
         if requests:
             tags = [request.message.delivery_tag for request in requests]
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
-            self._records.renew(self._worker, [request.id for request in requests])
+        else:
+            self._room_bytes = max(self._room_bytes, available_bytes())
+        facts = WorkerFacts(self._role, self._room_bytes)
+        self._records.renew(self._worker, facts.to_json(), [request.id for request in requests])
 
 
 def _copy(requests: Iterable[Any]) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any, Literal, Self
 
@@ -9,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from diarization.addresses import canonical_host, is_global
 from diarization.errors import InvalidJob
-from diarization.recording import Recording, parse_url, redact_url
+from diarization.recording import Recording, parse_url, redact_url, unsigned_url
 from diarization.turns import SpeakerHints, first_complaint
 
 ANYWHERE, LOCAL, RUNPOD = "diarize", "diarize.local", "diarize.runpod"
@@ -26,6 +28,7 @@ class JobRequest(BaseModel):
         max_speakers: At most so many.
         provider: `local` keeps the job on the own GPUs; None lets it run anywhere.
         headers: Sent along when the recording is fetched, such as `{"Authorization": "Bearer …"}`. Kept as secrets.
+        idempotency_key: Names what is asked for: all jobs of one key have one answer, which is worked out once.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -36,6 +39,7 @@ class JobRequest(BaseModel):
     max_speakers: int | None = None
     provider: Literal["local"] | None = None
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
 
     @field_validator("headers", mode="before")
     @classmethod
@@ -82,6 +86,12 @@ class JobRequest(BaseModel):
     def shown(self) -> str:
         """The URL as logs, events and Flower may show it."""
         return redact_url(self.url)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for requests that ask for the same: signatures of the URL and headers may differ."""
+        asked = {**self.model_dump(mode="json", exclude={"headers", "idempotency_key"}), "url": unsigned_url(self.url)}
+        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that were given, as JSON types. They hold secrets."""

@@ -20,7 +20,7 @@ from tasks.console import (
     recording_name,
     turns_table,
 )
-from tasks.records import JobRecord, State
+from tasks.record import JobRecord, State
 
 TABLE = "table"
 """The format for people; all others are `diarization.formats.FORMATS`."""

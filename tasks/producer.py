@@ -15,12 +15,22 @@ from celery.utils import uuid
 
 from diarization.errors import InvalidJob, PermanentError
 from tasks.job import ANYWHERE, LOCAL, JobRequest
-from tasks.records import JobRecord, Records, State, raisable
+from tasks.record import JobRecord, State, raisable
+from tasks.records import Records, Submission
 from tasks.schedule import Schedule
 from tasks.settings import Settings, current_settings
 from tasks.tickets import describe_ticket, publish
 
 _JOB_ID = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+_TIES = ("link", "link_error", "chain", "chord", "group_id", "group_index", "reply_to")
+"""What ties a job to others, which wait for it under its own id."""
+
+
+def another_request(submission: Submission) -> InvalidJob:
+    """The error of an idempotency key that belongs to another request."""
+    return InvalidJob(f"idempotency_key= belongs to job {submission.job_id}, which asks for something else")
 
 
 class JobResult(AsyncResult[Any]):
@@ -61,44 +71,40 @@ class SubmittedTask(Task[Any, Any]):
     ) -> JobResult:
         """Submit a job, with the options of Celery's `apply_async`.
 
-        Submitting again with a `task_id` that exists is safe: the same request joins the job that stands.
+        Submitting again with a `task_id` that exists is safe: the same request joins the job that stands. So does one
+        with an `idempotency_key` that is known, and the result is then the first job's. With callbacks, in a group, a
+        chain or a chord, or with a `task_id` of its own it stays a job of its own, which ends as the first one does.
 
         Raises:
-            InvalidJob: The arguments make no sense, or `task_id` belongs to another request.
+            InvalidJob: The arguments make no sense, or `task_id` or `idempotency_key` belongs to another request.
             UrlNotAllowed: No recording can have this URL.
             QueueUnavailable: Redis cannot be reached; within seconds.
         """
         job_id = task_id or uuid()
-        request: JobRequest | None = None
-        rejected: PermanentError | None = None
         try:
-            if not _JOB_ID.fullmatch(job_id):
-                raise InvalidJob("task_id= is 1 to 200 letters, digits and marks, without spaces")
-            request = self._request(args or (), kwargs or {})
+            request = self._checked(job_id, args or (), kwargs or {})
             schedule = Schedule.of(options)
-            queue = self._queue(request, options.get("queue"))
-            ticket = describe_ticket(self.name, {**options, "queue": queue})
+            ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, options.get("queue"))})
+            # With callbacks or a place in a group the job must end by itself; a plain one may be the one that stands.
+            shares = task_id is None and not any(options.get(name) for name in _TIES)
+            submission = self.records.create(job_id, request, ticket, schedule, shares=shares)
+            if submission.outcome == "differs":
+                raise another_request(submission)
         except PermanentError as error:
             # Raising here would make a failure of the step before, whose worker publishes this one.
             if self.app.current_worker_task is None:
                 raise
-            schedule, rejected = Schedule(), error
+            request = None
             ticket = describe_ticket(self.name, {**options, "queue": ANYWHERE})
-        created = self.records.create(
-            job_id,
-            request,
-            ticket,
-            due_at=schedule.due_at,
-            countdown=schedule.countdown,
-            expires_in=schedule.expires_in,
-            expires_at=schedule.expires_at,
-            rejected=rejected,
-        )
-        if not created:
+            submission = self.records.create(job_id, None, ticket, rejected=error)
+            schedule = Schedule()
+        if submission.outcome == "exists":
             self._join(job_id, request)
-        elif not schedule.later:
+        elif submission.outcome == "created" and not schedule.later:
             shown, shown_options = (request.shown, request.shown_options()) if request else ("", {})
             publish(self, JobRecord(job_id, State.QUEUED, shown=shown, options=shown_options, ticket=ticket))
+        elif submission.outcome == "same":
+            job_id = submission.job_id
         result = self.AsyncResult(job_id)
         result.ignored = bool(options.get("ignore_result", self.ignore_result))
         return result
@@ -129,6 +135,11 @@ class SubmittedTask(Task[Any, Any]):
                 # A worker must meet its ticket for a chord to hear of it, and so far it has none.
                 publish(self, record, again=True)
         return before
+
+    def _checked(self, job_id: str, args: tuple[Any, ...] | list[Any], kwargs: Mapping[str, Any]) -> JobRequest:
+        if not _JOB_ID.fullmatch(job_id):
+            raise InvalidJob("task_id= is 1 to 200 letters, digits and marks, without spaces")
+        return self._request(args, kwargs)
 
     def _request(self, args: tuple[Any, ...] | list[Any], kwargs: Mapping[str, Any]) -> JobRequest:
         try:

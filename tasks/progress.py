@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
+from diarization.diarizer import Report
 from diarization.errors import Cancelled, QueueUnavailable
-from tasks.records import JobRecord, Records
+from tasks.record import JobRecord
+from tasks.records import Records
 
 EVERY_SECONDS = 0.5
 QUIET_AFTER_OUTAGE_SECONDS = 10.0
@@ -13,6 +15,18 @@ QUIET_AFTER_OUTAGE_SECONDS = 10.0
 
 class Superseded(Cancelled):
     """Somebody else runs the job now; nothing that this attempt writes would count."""
+
+
+class Reports:
+    """Several `Report`s as one; the first that raises ends the attempt."""
+
+    def __init__(self, *reports: Report) -> None:
+        self._reports = reports
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """See `diarization.diarizer.Report`."""
+        for report in self._reports:
+            report(stage, done, total)
 
 
 class Progress:

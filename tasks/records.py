@@ -1,4 +1,4 @@
-"""The job record: one Redis hash a job, its states, and every key of ours.
+"""All job records: how a job begins, moves and ends, and every key of ours.
 
 A job changes its state in one atomic step, by a script of `tasks/scripts/`. Whoever runs a job holds its token, which
 grows with each start; a write that carries an older token is refused.
@@ -7,103 +7,24 @@ grows with each start; a write that carries an older token is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from diarization.errors import (
-    AttemptsExhausted,
-    Cancelled,
-    DiarizationError,
-    Expired,
-    QueueUnavailable,
-    from_code,
-)
+from diarization.errors import AttemptsExhausted, Cancelled, DiarizationError, Expired, NoRoom
 from tasks.job import JobRequest
+from tasks.record import JobRecord, State, describe
+from tasks.schedule import Schedule
+from tasks.server import connect, reachable
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from redis import Redis
     from redis.commands.core import Script
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CLAIM_SECONDS = 30
-
-
-class State(StrEnum):
-    """Where a job stands."""
-
-    QUEUED = "queued"
-    DUE = "due"
-    RUNNING = "running"
-    DONE = "done"
-    DEAD = "dead"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more happens to such a job by itself."""
-        return self in (State.DONE, State.DEAD, State.CANCELLED, State.EXPIRED)
-
-
-def describe(error: DiarizationError) -> dict[str, str]:
-    """An error as the record, the webhook and the command line carry it."""
-    return {"code": error.code, "message": error.message, "advice": error.advice}
-
-
-@dataclass(frozen=True)
-class JobRecord:
-    """A job's facts, as they stand in Redis. Times are seconds since 1970, by the server's clock.
-
-    `ticket` holds what is needed to publish the job's ticket again; `request` is gone once the job has ended well.
-    """
-
-    id: str
-    state: State
-    shown: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    request: Mapping[str, Any] | None = field(default=None, repr=False)
-    ticket: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    ticket_number: int = 0
-    attempts: int = 0
-    token: int = 0
-    worker: str | None = None
-    stage: str | None = None
-    percent: float = 0.0
-    submitted_at: float = 0.0
-    started_at: float | None = None
-    ended_at: float | None = None
-    due_at: float | None = None
-    expires_at: float | None = None
-    result: Mapping[str, Any] | None = field(default=None, repr=False)
-    error: Mapping[str, str] | None = None
-    last_error: Mapping[str, str] | None = None
-    rejected: Mapping[str, str] | None = None
-
-    @classmethod
-    def parse(cls, job_id: str, stored: Mapping[Any, Any]) -> Self:
-        """A record from its hash; fields of a newer version are passed over."""
-        values: dict[str, Any] = {"id": job_id, "state": State(stored["state"])}
-        for name in cls.__dataclass_fields__.keys() & stored.keys() - {"id", "state"}:
-            values[name] = _READERS.get(name, str)(stored[name])
-        return cls(**values)
-
-
-def raisable(error: Mapping[str, str] | None) -> DiarizationError:
-    """The error that `describe` described."""
-    error = error or {}
-    return from_code(error.get("code", "unknown"), error.get("message", "the record names no error"))
-
-
-_READERS: Mapping[str, Any] = {
-    **dict.fromkeys(("options", "request", "ticket", "result", "error", "last_error", "rejected"), json.loads),
-    **dict.fromkeys(("ticket_number", "attempts", "token"), int),
-    **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at"), float),
-}
 
 
 def worker_name(nodename: str, main_pid: int) -> str:
@@ -111,26 +32,18 @@ def worker_name(nodename: str, main_pid: int) -> str:
     return f"{nodename} ({main_pid})"
 
 
-def connect(settings: Settings, *, patient: bool) -> Redis:
-    """A client of the queue's Redis; a `patient` one (a worker's) waits out short outages, others fail in seconds."""
-    # A quarter of the time that a backend takes to import the task would be the client's.
-    from redis import Redis  # noqa: PLC0415
-    from redis.backoff import ExponentialBackoff, NoBackoff  # noqa: PLC0415
-    from redis.exceptions import ConnectionError as RedisConnectionError  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
+@dataclass(frozen=True)
+class Submission:
+    """What became of a job that was to be written.
 
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=5 if patient else 2,
-        socket_connect_timeout=5 if patient else 2,
-        socket_keepalive=True,
-        health_check_interval=10,
-        # A connection that went stale while idle is worth one more try; a server that hangs is not.
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 5)
-        if patient
-        else Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-    )
+    Attributes:
+        outcome: `created`; `exists` where a job of this id does; of an idempotency key that is known: `same` where its
+            first job will do, `differs` where that is another request, `follows` where this job waits for it.
+        job_id: Of this job or, where the key is known, of its first one.
+    """
+
+    outcome: str
+    job_id: str
 
 
 class Records:
@@ -156,28 +69,44 @@ class Records:
         job_id: str,
         request: JobRequest | None,
         ticket: Mapping[str, Any],
+        schedule: Schedule | None = None,
         *,
-        due_at: float | None = None,
-        countdown: float | None = None,
-        expires_in: float | None = None,
-        expires_at: float | None = None,
         rejected: DiarizationError | None = None,
-    ) -> bool:
-        """Write a new job; False where one of this id exists (it is left as it is).
+        shares: bool = False,
+    ) -> Submission:
+        """Write a new job.
 
-        `rejected` is why a later step of a chain cannot be done: the job is kept, and fails by its own ticket.
+        Args:
+            job_id: Its id.
+            request: What it asks for; None where that cannot be done.
+            ticket: What is needed to publish its ticket.
+            schedule: When it may start, and until when.
+            rejected: Why a later step of a chain cannot be done: the job is kept, and fails by its own ticket.
+            shares: Whether the first job of its idempotency key may stand for it.
         """
+        schedule = schedule or Schedule()
         fields: dict[str, str] = {"ticket": json.dumps(ticket)}
         if request is not None:
             fields["request"] = json.dumps(request.arguments())
             fields["options"] = json.dumps(request.shown_options())
             fields["shown"] = request.shown
-        if expires_at is not None:
-            fields["expires_at"] = f"{expires_at:.3f}"
+        if schedule.expires_at is not None:
+            fields["expires_at"] = f"{schedule.expires_at:.3f}"
         if rejected is not None:
             fields["rejected"] = json.dumps(describe(rejected))
+        named = request.idempotency_key if request else None
+        times = map(_optional, (schedule.due_at, schedule.countdown, schedule.expires_in))
         flat = [part for pair in fields.items() for part in pair]
-        return bool(self._call("create", job_id, _optional(due_at), _optional(countdown), _optional(expires_in), *flat))
+        outcome, first = self._call(
+            "create",
+            job_id,
+            *times,
+            sha256(named.encode()).hexdigest() if named else "",
+            request.fingerprint if request and named else "",
+            int(shares),
+            *flat,
+        )
+        return Submission(outcome, first)
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job's record; None where there is none."""
@@ -204,32 +133,32 @@ class Records:
         errors = (
             Expired("the job was not started before its expires"),
             Cancelled("the job was cancelled while it ran"),
-            AttemptsExhausted(f"the job was started {attempts} times and its worker died each time"),
+            AttemptsExhausted(f"the job was started {attempts} times and its worker died or hung each time"),
         )
         stored = [json.dumps(describe(error)) for error in errors]
         lease = self._settings.queue_lease_seconds
         return str(self._call("take", job_id, ticket_number, worker, attempts, self._retention_seconds, *stored, lease))
 
-    def renew(self, worker: str, job_ids: Sequence[str]) -> int:
-        """Renew the leases of those of its jobs that `worker` runs; how many."""
-        return int(self._call("renew", "", worker, self._settings.queue_lease_seconds, *job_ids))
+    def renew(self, worker: str, facts: str, job_ids: Sequence[str]) -> int:
+        """`worker` lives, and is what `facts` (JSON) say: renew the leases of the jobs that it runs; how many."""
+        return int(self._call("renew", "", worker, self._settings.queue_lease_seconds, facts, *job_ids))
 
-    def hand_back(self, job_id: str, worker: str, *, counts: bool) -> str:
+    def hand_back(self, job_id: str, worker: str, *, counts: bool, error: DiarizationError | None = None) -> str:
         """The worker cannot go on with the job: it is due at once. `stale` where it is somebody else's."""
-        return str(self._call("hand_back", job_id, worker, int(counts)))
+        why = json.dumps(describe(error)) if error else ""
+        return str(self._call("hand_back", job_id, worker, int(counts), why))
 
     def lapse(self, limit: int) -> list[str]:
         """Make jobs due whose worker has been silent for longer than the lease; their ids."""
-        return [str(one) for one in self._call("lapse", "", limit)]
+        return [str(one) for one in self._call("lapse", "", limit, self._settings.queue_lease_seconds)]
 
     def progress(self, job_id: str, token: int, stage: str, percent: float) -> str:
         """Note how far the attempt is: `go on`, `cancel`, or `lost` where somebody else runs the job now."""
         return str(self._call("progress", job_id, token, stage, f"{percent:.1f}"))
 
-    def finish(self, job_id: str, token: int, result: Mapping[str, Any]) -> str:
-        """End the job well. The state it is in afterwards; `stale` where somebody else runs it now."""
-        stored = json.dumps(result, allow_nan=False)
-        return str(self._call("finish", job_id, token, State.DONE, "result", stored, self._retention_seconds))
+    def finish(self, job_id: str, token: int, result: str) -> str:
+        """End the job well, with `result` (JSON). Its state from then on; `stale` where somebody else runs it now."""
+        return str(self._call("finish", job_id, token, State.DONE, "result", result, self._retention_seconds))
 
     def give_up(self, job_id: str, token: int, error: DiarizationError) -> str:
         """End the job with an error: cancelled, expired, or a dead letter. Answers as `finish`."""
@@ -239,7 +168,23 @@ class Records:
 
     def retry(self, job_id: str, token: int, wait_seconds: float, error: DiarizationError) -> str:
         """Let the job wait in the due-set. `due`, or `stale` where somebody else runs it now."""
-        return str(self._call("retry", job_id, token, f"{wait_seconds:.3f}", json.dumps(describe(error))))
+        needs = error.needed_bytes if isinstance(error, NoRoom) else None
+        arguments = (f"{wait_seconds:.3f}", json.dumps(describe(error)), int(needs is None), needs or "")
+        return str(self._call("retry", job_id, token, *arguments))
+
+    def answered(self, job_id: str) -> None:
+        """Celery has been told of the job's end."""
+        self._call("answered", job_id)
+
+    def replay(self, record: JobRecord, ticket: Mapping[str, Any]) -> str:
+        """Give a dead letter a new life, due at once. `due`, or why not: its state, or `missing`."""
+        return str(
+            self._call("replay", record.id, json.dumps(ticket), json.dumps([*record.history, record.past_life()]))
+        )
+
+    def discard(self, job_id: str) -> str:
+        """Forget a dead letter. `discarded`, or why not: its state, or `missing`."""
+        return str(self._call("discard", job_id))
 
     def cancel(self, job_id: str) -> State | None:
         """End a waiting job, ask a running one to stop. The state it was in; None where there is no such job."""
@@ -267,19 +212,3 @@ class Records:
 
 def _optional(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-@contextmanager
-def reachable() -> Iterator[None]:
-    """Turns the client's errors into ours.
-
-    Raises:
-        QueueUnavailable: Redis cannot be reached or refuses to answer.
-    """
-    from redis.exceptions import RedisError  # noqa: PLC0415 - see `connect`
-
-    try:
-        yield
-    except RedisError as error:
-        # The client's messages name host and port, never the password.
-        raise QueueUnavailable(f"Redis cannot be used: {error or type(error).__name__}") from None

@@ -91,6 +91,18 @@ class Settings(BaseSettings):
         default=5, ge=0, le=3600, description="Wait before the second attempt; doubles with each one after."
     )
     queue_retry_cap_seconds: float = Field(default=600, ge=0, le=86400, description="Longest wait between attempts.")
+    queue_stall_seconds: float = Field(
+        default=300,
+        ge=1,
+        le=86400,
+        description="A job without progress for so long, plus a twentieth of its length, hangs and is ended.",
+    )
+    queue_grace_seconds: float = Field(
+        default=25,
+        ge=0,
+        le=86400,
+        description="How long a worker that is told to stop (SIGTERM) goes on with its job before it hands it back.",
+    )
     queue_retention_days: float = Field(
         default=7, gt=0, le=3650, description="How long records and results of ended jobs stay."
     )

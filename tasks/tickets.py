@@ -12,7 +12,9 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
 from diarization.errors import InvalidJob, QueueUnavailable
-from tasks.records import JobRecord, Records, reachable
+from tasks.record import JobRecord
+from tasks.records import Records
+from tasks.server import reachable
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +102,8 @@ def issue_due(app: Celery, records: Records, limit: int = 100) -> int:
 def _issue(app: Celery, records: Records, job_id: str) -> None:
     record = records.get(job_id)
     if record is not None:
-        publish(app.tasks[record.ticket["task"]], record, again=record.attempts > 0)
+        # What has been started before, or has waited for another job, has waited long enough.
+        again = record.attempts > 0 or record.follows is not None or bool(record.history)
+        publish(app.tasks[record.ticket["task"]], record, again=again)
         records.issued(job_id, record.ticket_number)
         logger.info("job %s was due and is queued (attempt %d next)", job_id, record.attempts + 1)

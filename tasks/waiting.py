@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from diarization.errors import QueueUnavailable
 from tasks.console import describe_state, error_text, local_time, printable, recording_name
-from tasks.records import JobRecord, Records, State
+from tasks.record import JobRecord, State
+from tasks.records import Records
 
 POLL_SECONDS = 0.25
 OUTAGE_SECONDS = 60.0

@@ -11,6 +11,7 @@ from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 from celery.worker.components import Pool
+from redis.exceptions import RedisError
 
 from diarization.errors import DiarizationError, InternalError
 from tasks.celery import app
@@ -20,15 +21,20 @@ from tasks.guard import GuardedTask
 from tasks.heartbeat import Beat, Heartbeat
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.loading import load
-from tasks.records import Records, connect, worker_name
-from tasks.settings import current_settings
+from tasks.pulse import Pulse
+from tasks.records import Records, worker_name
+from tasks.registry import Registry
+from tasks.server import RedisUnfit, check_server, connect
+from tasks.settings import Settings, current_settings
 from tasks.tickets import issue_due
+from tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 QUEUES = {"gpu": (ANYWHERE, LOCAL), "bridge": (RUNPOD,)}
 ISSUE_EVERY_SECONDS = 1.0
 CHORES_EVERY_SECONDS = 5.0
+WATCH_EVERY_SECONDS = 1.0
 
 
 def be_patient() -> None:
@@ -79,8 +85,14 @@ def _prepare_child(**_: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - written, for torch, which is not loaded yet
     try:
         started = time.monotonic()
-        load(current_settings())
+        settings = current_settings()
+        load(settings)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
+        GuardedTask.pulse = Pulse(
+            gate.folder,
+            stall_seconds=settings.queue_stall_seconds,
+            download_stall_seconds=settings.diarization_stall_timeout_seconds,
+        )
         gate.open()
     except DiarizationError as error:
         gate.refuse(error)
@@ -103,24 +115,31 @@ class GateStep(bootsteps.StartStopStep):
             raise SystemExit(EXIT_UNUSABLE)
         self._gate = Gate(os.getpid())
         self._gate.prepare()
-        self._watch: Beat | None = None
+        self._beats: list[Beat] = []
 
     def start(self, parent: Any) -> None:
         """Blocks; ends the process where a child cannot work."""
         settings = current_settings()
         try:
+            _check_server(settings)
             if settings.worker_role == "gpu":
                 self._gate.wait(lambda: parent.pool._pool._pool, settings.queue_start_timeout_seconds, _heed_signals)
             else:
                 load(settings)
-        except DiarizationError as error:
-            logger.critical("this worker cannot start: %s", error.message)
+        except (DiarizationError, RedisUnfit) as error:
+            logger.critical("this worker cannot start: %s", error)
             self._gate.remove()
             raise SystemExit(EXIT_UNUSABLE) from None
         logger.info("ready: takes jobs from %s", ", ".join(QUEUES[settings.worker_role]))
-        # A child that comes after a dead one loads anew, and may fail then.
-        self._watch = Beat("gate", 1.0, lambda: self._check(parent))
-        self._watch.start()
+        watch = Watch(self._gate.folder, lambda: [*state.active_requests], settings.queue_grace_seconds)
+        signals.worker_shutting_down.connect(lambda **_: watch.stop_in_time(), weak=False)
+        self._beats = [
+            # A child that comes after a dead one loads anew, and may fail then.
+            Beat("gate", WATCH_EVERY_SECONDS, lambda: self._check(parent)),
+            Beat("watch", WATCH_EVERY_SECONDS, watch.look),
+        ]
+        for beat in self._beats:
+            beat.start()
 
     def _check(self, parent: Any) -> None:
         refusal = self._gate.refusal()
@@ -133,8 +152,8 @@ class GateStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""
-        if self._watch:
-            self._watch.stop()
+        for beat in self._beats:
+            beat.stop()
         self._gate.remove()
 
     terminate = stop
@@ -154,7 +173,7 @@ class BeatStep(bootsteps.StartStopStep):
         settings = current_settings()
         worker, records = worker_name(parent.hostname, os.getpid()), Records(settings)
         heartbeat = Heartbeat(settings, worker)
-        chores = Chores(app, records, connect(settings, patient=False), settings, worker)
+        chores = Chores(app, records, Registry(settings), connect(settings, patient=False), settings, worker)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()
         self._beats = [
@@ -174,6 +193,27 @@ class BeatStep(bootsteps.StartStopStep):
 
 def _heed_signals() -> None:
     state.maybe_shutdown()
+
+
+def _check_server(settings: Settings) -> None:
+    """Wait for Redis, and see whether it is fit.
+
+    Raises:
+        RedisUnfit: It would throw jobs away.
+    """
+    with connect(settings, patient=False) as client:
+        said = False
+        while True:
+            _heed_signals()
+            try:
+                for warning in check_server(client):
+                    logger.warning(warning)
+                return
+            except RedisError as error:
+                if not said:
+                    logger.warning("waits for Redis: %s", error)
+                said = True
+                time.sleep(1.0)
 
 
 app.steps["worker"].update((GateStep, BeatStep))

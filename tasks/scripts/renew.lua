@@ -1,6 +1,9 @@
--- The main process of a worker lives. ARGV: 3 worker, 4 lease seconds, 5.. the jobs it holds. Returns how many it runs.
+-- The main process of a worker lives. ARGV: 3 worker, 4 lease seconds, 5 what it is, as JSON, 6.. the jobs it holds.
+-- Returns how many it runs.
+redis.call('HSET', prefix .. 'workers', ARGV[3], ARGV[5])
+redis.call('ZADD', prefix .. 'workers_seen', now, ARGV[3])
 local renewed = 0
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   id, key = ARGV[i], prefix .. 'job:' .. ARGV[i]
   if field('state') == 'running' and field('worker') == ARGV[3] then
     redis.call('ZADD', prefix .. 'leases', 'XX', now + ARGV[4], id)

@@ -9,6 +9,10 @@ local function field(name)
   return redis.call('HGET', key, name)
 end
 
+local function ended(state)
+  return state == 'done' or state == 'dead' or state == 'cancelled' or state == 'expired'
+end
+
 -- The only way a job changes its state: the record, the index by state, the due-set and the leases move together. A job
 -- that is due is in the due-set, a running one has a lease: so each is found again, whoever dies.
 local function move(to)
@@ -31,16 +35,61 @@ local function wait_until(due_at)
   redis.call('ZADD', prefix .. 'due', due_at, id)
 end
 
--- An ended job keeps its URL and headers only as a dead letter, which can be replayed.
+-- A job that follows another waits for that one's end, which calls it. The hour is for a first job that Redis has lost.
+local function wait_for(first)
+  wait_until(now + 3600)
+  redis.call('HDEL', key, 'due_at')
+  redis.call('HSET', key, 'follows', first)
+  redis.call('RPUSH', prefix .. 'followers:' .. first, id)
+end
+
+-- Call `job`, which follows this one, unless it has ended meanwhile; whether it waited.
+local function call(job, follow)
+  local own_id, own_key = id, key
+  id, key = job, prefix .. 'job:' .. job
+  local waits = field('state') == 'due' and field('follows') == own_id
+  if waits and follow then
+    wait_for(follow)
+  elseif waits then
+    wait_until(now)
+  end
+  id, key = own_id, own_key
+  return waits
+end
+
+-- What becomes of the idempotency key of a job that ends in `state`, and of the jobs that follow it. A result or a dead
+-- letter is an answer for all; who was cancelled or has expired leaves the key to the next in line, which then runs.
+local function bequeath(state, retention_seconds)
+  local named = field('idempotency')
+  if not named then return end
+  local owner, followers = prefix .. 'idempotency:' .. named, prefix .. 'followers:' .. id
+  if redis.call('GET', owner) ~= id then return end
+  local waiting, heir = redis.call('LRANGE', followers, 0, -1), nil
+  redis.call('DEL', followers)
+  local answered = state == 'done' or state == 'dead'
+  for _, job in ipairs(waiting) do
+    if call(job, heir) and not answered and not heir then
+      heir = job
+      redis.call('HDEL', prefix .. 'job:' .. heir, 'follows')
+    end
+  end
+  if answered then
+    redis.call('EXPIRE', owner, retention_seconds)
+  elseif heir then
+    redis.call('SET', owner, heir)
+  else
+    redis.call('DEL', owner)
+  end
+end
+
+-- An ended job keeps its URL and headers only as a dead letter, which can be replayed. Until Celery has been told of the
+-- end (`answered`), the job is in `unanswered`: so whoever waits for it hears of it, whoever dies.
 local function finish(state, name, value, retention_seconds)
   move(state)
   redis.call('HSET', key, name, value, 'ended_at', now)
   redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at')
   if state ~= 'dead' then redis.call('HDEL', key, 'request') end
   redis.call('EXPIRE', key, retention_seconds)
-  redis.call('ZREMRANGEBYSCORE', prefix .. 'state:' .. state, '-inf', now - retention_seconds)
-end
-
-local function ended(state)
-  return state == 'done' or state == 'dead' or state == 'cancelled' or state == 'expired'
+  redis.call('ZADD', prefix .. 'unanswered', now, id)
+  bequeath(state, retention_seconds)
 end

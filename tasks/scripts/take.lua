@@ -1,7 +1,7 @@
 -- A worker met a ticket. ARGV: 3 number of the ticket, 4 worker, 5 max attempts, 6 retention, 10 lease seconds,
 -- 7 to 9 the errors of a job that expired, was cancelled while its worker died, or has run out of attempts.
--- Returns 'missing', 'stale', 'held', 'taken' or the state of an ended job. 'taken' counts the attempt and grows the token:
--- whoever holds an older token can write no more.
+-- Returns 'missing', 'stale', 'held', 'follows', 'taken' or the state of an ended job. 'taken' counts the attempt and grows
+-- the token: whoever holds an older token can write no more.
 local state = field('state')
 if not state then return 'missing' end
 local number, taken_number = ARGV[3], field('taken_number')
@@ -26,6 +26,22 @@ end
 if field('cancel_requested') then
   finish('cancelled', 'error', ARGV[8], ARGV[6])
   return 'cancelled'
+end
+local first = field('follows')
+if first then
+  local first_key = prefix .. 'job:' .. first
+  local end_state = redis.call('HGET', first_key, 'state')
+  if end_state == 'done' or end_state == 'dead' then
+    local name = end_state == 'done' and 'result' or 'error'
+    finish(end_state, name, redis.call('HGET', first_key, name), ARGV[6])
+    return end_state
+  elseif end_state and not ended(end_state) then
+    wait_for(first)
+    return 'follows'
+  end
+  -- Redis has lost the first job: this one runs in its place.
+  redis.call('HDEL', key, 'follows')
+  redis.call('SET', prefix .. 'idempotency:' .. field('idempotency'), id)
 end
 if tonumber(field('attempts')) >= tonumber(ARGV[5]) then
   finish('dead', 'error', ARGV[9], ARGV[6])

@@ -20,7 +20,7 @@ from redis import Redis
 
 from tasks.__main__ import main
 from tasks.diarize import diarize
-from tasks.records import State
+from tasks.record import State
 from tests.processes import ROOT, Worker, wait_until
 
 SECRETS = ("s1gnature", "pa55word", "t0ken")

@@ -14,7 +14,7 @@ from redis import Redis
 
 from diarization.errors import AttemptsExhausted, Cancelled, TimeLimitReached
 from tasks.diarize import diarize
-from tasks.records import JobRecord, State, describe
+from tasks.record import JobRecord, State, describe
 from tasks.tickets import publish
 from tests.processes import Worker, wait_until
 from tests.standin import read_journal

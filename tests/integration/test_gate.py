@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from tasks.diarize import diarize
-from tasks.records import State
+from tasks.record import State
 from tests.processes import Worker, wait_until
 
 

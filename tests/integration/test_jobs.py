@@ -23,7 +23,7 @@ from diarization.errors import (
     UrlNotAllowed,
 )
 from tasks.diarize import diarize
-from tasks.records import State
+from tasks.record import State
 from tests.foreign import app as foreign_app
 from tests.foreign import count_speakers, note, note_error, url_of
 from tests.processes import Worker, wait_until

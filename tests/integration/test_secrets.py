@@ -15,7 +15,7 @@ from redis import Redis
 
 from diarization.errors import InternalError, RecordingUndecodable
 from tasks.diarize import diarize
-from tasks.records import State
+from tasks.record import State
 from tests.processes import Worker, wait_until
 
 URL = "http://user:CANARY-password@stand.in/{}?X-Signature=CANARY-query#CANARY-fragment"

@@ -13,7 +13,7 @@ from redis import Redis
 
 from diarization.errors import InvalidJob
 from tasks.diarize import diarize
-from tasks.records import State
+from tasks.record import State
 from tasks.valkey import EmbeddedValkey
 from tests.unit.diarization.hostile_urls import HOSTILE_URLS, HostileUrl
 

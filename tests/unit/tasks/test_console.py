@@ -27,7 +27,7 @@ from tasks.console import (
     speakers_table,
     turns_table,
 )
-from tasks.records import JobRecord, State
+from tasks.record import JobRecord, State
 from tasks.waiting import JobsDisplay
 
 JOB_ID = "4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c"

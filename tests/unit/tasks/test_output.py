@@ -11,7 +11,7 @@ import pytest
 from diarization.errors import InvalidJob
 from diarization.turns import Diarization, Turn
 from tasks.output import Output, OutputError
-from tasks.records import JobRecord, State
+from tasks.record import JobRecord, State
 
 ANSWER = Diarization(segments=(Turn(start=0, end=1.5, speaker="SPEAKER_00"),), audio_seconds=2).to_json()
 DONE = JobRecord("id-1", State.DONE, shown="https://h/meeting.mp3", result=ANSWER)

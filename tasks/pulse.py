@@ -1,0 +1,78 @@
+"""The pulse of a pool child: how the worker's main process tells one that works from one that hangs.
+
+A child notes each sign of progress in a small file of its own, which the main process reads. A file, because it works
+while Redis is down; made in advance, because it works when the disk is full. What it cannot see is a child that runs in
+a circle and reports: that is left to Celery's time limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BYTES = 512
+QUIET_SHARE = 0.05
+"""Seconds without a sign, per second of the recording: clustering 10 hours is silent for 5 minutes on a slow CPU."""
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A child that has shown no sign of progress for longer than it may."""
+
+    pid: int
+    job_id: str
+    silent_seconds: float
+    stage: str
+
+
+class Pulse:
+    """A child's side. Monotonic seconds, which all processes of a machine share."""
+
+    def __init__(self, folder: Path, *, stall_seconds: float, download_stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._download_stall_seconds = download_stall_seconds
+        self._descriptor = os.open(folder / f"{os.getpid()}.pulse", os.O_RDWR | os.O_CREAT, 0o600)
+        self._job_id = ""
+        self._audio_seconds = 0.0
+        self._write("", 0.0)
+
+    @contextmanager
+    def of(self, job_id: str) -> Iterator[None]:
+        """While the block runs, this child works on that job, and may hang."""
+        self._job_id, self._audio_seconds = job_id, 0.0
+        self("start", 0, 0)
+        try:
+            yield
+        finally:
+            self._job_id = ""
+            self._write("", 0.0)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """See `diarization.diarizer.Report`."""
+        if stage == "decode":
+            self._audio_seconds = max(self._audio_seconds, done)
+        quiet = self._download_stall_seconds if stage == "download" else self._audio_seconds * QUIET_SHARE
+        self._write(stage, self._stall_seconds + quiet)
+
+    def _write(self, stage: str, may_be_silent_seconds: float) -> None:
+        line = json.dumps([self._job_id, stage, time.monotonic(), may_be_silent_seconds])
+        os.pwrite(self._descriptor, line.encode().ljust(BYTES), 0)
+
+
+def stalled(folder: Path) -> list[Stall]:
+    """Children that are silent for longer than they may be, as the main process sees it."""
+    found = []
+    for path in folder.glob("*.pulse"):
+        try:
+            job_id, stage, at, may_be_silent_seconds = json.loads(path.read_text())
+        except (OSError, ValueError):  # it is being made
+            continue
+        silent_seconds = time.monotonic() - at
+        if job_id and silent_seconds > may_be_silent_seconds:
+            found.append(Stall(int(path.stem), job_id, silent_seconds, stage))
+    return found

@@ -1,0 +1,114 @@
+"""JobRecord: what Redis says about one job.
+
+Fields that a newer version has added are passed over, and those that an older one does not know have defaults: the
+workers of a fleet in the middle of a deploy read each other's records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from diarization.errors import DiarizationError, from_code
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    DUE = "due"
+    RUNNING = "running"
+    DONE = "done"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to such a job by itself."""
+        return self in (State.DONE, State.DEAD, State.CANCELLED, State.EXPIRED)
+
+
+def describe(error: DiarizationError) -> dict[str, str]:
+    """An error as the record, the webhook and the command line carry it."""
+    return {"code": error.code, "message": error.message, "advice": error.advice}
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job's facts, as they stand in Redis. Times are seconds since 1970, by the server's clock.
+
+    Attributes:
+        shown: The recording's URL as it may be shown.
+        options: What was asked for, as it may be shown.
+        request: What was asked for; it is gone once the job has ended, but for dead letters.
+        ticket: What is needed to publish the job's ticket again.
+        ticket_number: Of its newest ticket.
+        taken_number: Of the ticket by which a worker took it last.
+        attempts: Starts that count.
+        token: Grows with each start; whoever holds an older one can write no more.
+        last_error: Why the attempt before did not end the job.
+        rejected: Why the job can never be done: it fails by its ticket.
+        follows: The job of the same idempotency key whose end will be this one's.
+        needs_bytes: Memory that an attempt found missing.
+        answered: When Celery had been told of the end.
+        history: The lives of a dead letter before its replays, oldest first.
+    """
+
+    id: str
+    state: State
+    shown: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] | None = field(default=None, repr=False)
+    ticket: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    ticket_number: int = 0
+    taken_number: int | None = None
+    attempts: int = 0
+    token: int = 0
+    worker: str | None = None
+    stage: str | None = None
+    percent: float = 0.0
+    submitted_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    due_at: float | None = None
+    expires_at: float | None = None
+    result: Mapping[str, Any] | None = field(default=None, repr=False)
+    error: Mapping[str, str] | None = None
+    last_error: Mapping[str, str] | None = None
+    rejected: Mapping[str, str] | None = None
+    follows: str | None = None
+    needs_bytes: int | None = None
+    answered: float | None = None
+    history: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def parse(cls, job_id: str, stored: Mapping[Any, Any]) -> Self:
+        """A record from its hash; fields of a newer version are passed over."""
+        values: dict[str, Any] = {"id": job_id, "state": State(stored["state"])}
+        for name in cls.__dataclass_fields__.keys() & stored.keys() - {"id", "state"}:
+            values[name] = _READERS.get(name, str)(stored[name])
+        return cls(**values)
+
+    def past_life(self) -> dict[str, Any]:
+        """What the history keeps of a dead letter that is replayed."""
+        kept = ("error", "last_error", "attempts", "worker", "submitted_at", "started_at", "ended_at")
+        return {name: value for name in kept if (value := getattr(self, name)) is not None}
+
+
+def raisable(error: Mapping[str, str] | None) -> DiarizationError:
+    """The error that `describe` described."""
+    error = error or {}
+    return from_code(error.get("code", "unknown"), error.get("message", "the record names no error"))
+
+
+_READERS: Mapping[str, Any] = {
+    **dict.fromkeys(
+        ("options", "request", "ticket", "result", "error", "last_error", "rejected", "history"), json.loads
+    ),
+    **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes"), int),
+    **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float),
+}

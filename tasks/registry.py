@@ -1,0 +1,72 @@
+"""The workers of the fleet, as each announces itself with its heartbeat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.server import connect, reachable
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+FORGOTTEN_AFTER_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """What a worker says of itself.
+
+    Attributes:
+        role: `gpu` or `bridge`.
+        room_bytes: Memory for jobs, beyond what its loaded models hold: the most that has been free while it was idle.
+    """
+
+    role: str
+    room_bytes: int
+
+    def to_json(self) -> str:
+        """As the registry keeps it."""
+        return json.dumps(asdict(self))
+
+
+class Registry:
+    """Who works. Every method raises `QueueUnavailable` where Redis cannot be reached."""
+
+    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
+        self._redis: Redis = connect(settings, patient=patient)
+        self._prefix = settings.redis_key_prefix
+        self._lease_seconds = settings.queue_lease_seconds
+
+    def alive(self) -> dict[str, WorkerFacts]:
+        """Workers that have been heard of within a lease, by name."""
+        with reachable():
+            seen: Any = self._redis.zrange(
+                self._prefix + "workers_seen", self._now() - self._lease_seconds, "inf", byscore=True
+            )
+            facts: Any = self._redis.hmget(self._prefix + "workers", seen) if seen else []
+        return dict(_parsed(zip(seen, facts, strict=True)))
+
+    def forget_dead(self) -> list[str]:
+        """Remove workers that have been silent for an hour; their names."""
+        with reachable():
+            key = self._prefix + "workers_seen"
+            gone: Any = self._redis.zrange(key, "-inf", self._now() - FORGOTTEN_AFTER_SECONDS, byscore=True)
+            if gone:
+                self._redis.hdel(self._prefix + "workers", *gone)
+                self._redis.zrem(key, *gone)
+        return [str(one) for one in gone]
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds + microseconds / 1e6)
+
+
+def _parsed(pairs: Any) -> Iterator[tuple[str, WorkerFacts]]:
+    for name, facts in pairs:
+        if facts:
+            known = json.loads(facts)
+            yield name, WorkerFacts(str(known.get("role", "gpu")), int(known.get("room_bytes", 0)))

@@ -1,0 +1,11 @@
+-- A dead letter is forgotten. Returns 'discarded', 'missing', or the state it is in.
+local state = field('state')
+if state ~= 'dead' then return state or 'missing' end
+local named = field('idempotency')
+if named and redis.call('GET', prefix .. 'idempotency:' .. named) == id then
+  redis.call('DEL', prefix .. 'idempotency:' .. named)
+end
+redis.call('ZREM', prefix .. 'state:dead', id)
+redis.call('ZREM', prefix .. 'unanswered', id)
+redis.call('DEL', key)
+return 'discarded'
