@@ -3,7 +3,7 @@
 -- ran out meanwhile get half of one more, in which workers that live renew them.
 local seen_at = redis.call('GET', prefix .. 'lapsed_at')
 redis.call('SET', prefix .. 'lapsed_at', now)
-if seen_at and now - seen_at > ARGV[4] / 3 then
+if seen_at and now - seen_at > math.max(3, ARGV[4] / 3) then
   for _, job in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', seen_at, now)) do
     redis.call('ZADD', prefix .. 'leases', now + ARGV[4] / 2, job)
   end
