@@ -216,6 +216,9 @@ def _run() -> int:
         command = getattr(getattr(error, "ctx", None), "command_path", "diarize-queue")
         complain("usage", error.format_message(), f"See {command} --help.")
         return error.exit_code
+    except typer.Abort:
+        complain("aborted", "nothing was done")
+        return FAILED
     except tuple(KNOWN_ENDS) as error:
         name, exit_code = KNOWN_ENDS[type(error)]
         complain(name, str(error))

@@ -74,8 +74,8 @@ def discard(
     json_lines: Json = False,
 ) -> None:
     """Forget dead letters for good."""
-    if every and not yes and not typer.confirm("Discard them all? They cannot be replayed then.", err=True):
-        raise typer.Exit(1)
+    if every and not yes:
+        typer.confirm("Discard them all? They cannot be replayed then.", abort=True, err=True)
     from tasks.dead_letters import discard as act  # noqa: PLC0415 - Celery takes half a second to import
 
     _each(ids, every, code, act, "discarded", json_lines=json_lines)
