@@ -38,12 +38,13 @@ class DeliveredJob(Request):
 
     _ended_for: AttemptStalled | None = None
     """Why this worker has ended the child itself."""
+    _handed_back = False
 
     def end_child(self, reason: AttemptStalled | None) -> None:
         """End the child that runs the job, which is then taken anew; without a reason, because this worker stops."""
         self._ended_for = reason
         if reason is None:
-            self._hand_back(counts=False)
+            self._handed_back = self._hand_back(counts=False)
         with suppress(ProcessLookupError):
             os.kill(self.worker_pid, signal.SIGKILL)
 
@@ -54,7 +55,7 @@ class DeliveredJob(Request):
             error = error.exc
         lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
         ours = lost and not self._already_cancelled and not self._already_revoked
-        if ours and self._hand_back(counts=not state.should_terminate):
+        if ours and (self._handed_back or self._hand_back(counts=not state.should_terminate)):
             state.task_ready(self)
             return self.acknowledge()
         if isinstance(error, TimeLimitExceeded):
@@ -97,5 +98,5 @@ class DeliveredJob(Request):
             logger.warning("job %s cannot be handed back now: %s", self.id, error)
             return False
         if outcome == "due":
-            logger.warning("job %s: its process is gone, it is first in line again", self.id)
+            logger.warning("job %s is handed back, and first in line again", self.id)
         return outcome == "due"

@@ -103,7 +103,7 @@ def _issue(app: Celery, records: Records, job_id: str) -> None:
     record = records.get(job_id)
     if record is not None:
         # What has been started before, or has waited for another job, has waited long enough.
-        again = record.attempts > 0 or record.follows is not None or bool(record.history)
+        again = record.token > 0 or record.follows is not None
         publish(app.tasks[record.ticket["task"]], record, again=again)
         records.issued(job_id, record.ticket_number)
         logger.info("job %s was due and is queued (attempt %d next)", job_id, record.attempts + 1)

@@ -7,6 +7,9 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
     /deaf/5             works for 5 s without a report, so that no cancel is heard
     /deaf-fail/5        the same, then ends with a transient error
     /gil/3              holds the GIL for 3 s, in one call
+    /hang/1             works without a report for ever at the first attempt; without the number, at each
+    /quiet/60/5         a recording of 60 s, at which it works for 5 s without a report
+    /memory/3600        a recording that is decoded to 3600 s
     /wait/NAME          works, and reports, until the file NAME stands in STANDIN_DIR
     /fail/CODE/2        the first 2 attempts end with the error of that code (`transient` and `permanent` are short
                         for one each, `bug` is an error this project does not know); without a number, all do
@@ -93,6 +96,14 @@ class StandIn:
             case "deaf-fail":
                 time.sleep(float(rest[0]))
                 raise from_code(SHORT_FOR["transient"], f"attempt {attempt} was told to fail")
+            case "hang" if _still(rest, attempt):
+                while True:
+                    time.sleep(1)
+            case "quiet":
+                report("decode", int(rest[0]), int(rest[0]))
+                time.sleep(float(rest[1]))
+            case "memory":
+                report("decode", int(rest[0]), int(rest[0]))
             case "gil":
                 _hold_gil(float(rest[0]))
             case "wait":
