@@ -42,10 +42,14 @@ def reachable() -> Iterator[None]:
     Raises:
         QueueUnavailable: Redis cannot be reached or refuses to answer.
     """
-    from redis.exceptions import RedisError  # noqa: PLC0415 - see `connect`
+    from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - see `connect`
 
     try:
         yield
+    except OutOfMemoryError:
+        raise QueueUnavailable(
+            "Redis is full: give it more memory (maxmemory), or wait for its old jobs to go"
+        ) from None
     except RedisError as error:
         # The client's messages name host and port, never the password.
         raise QueueUnavailable(f"Redis cannot be used: {error or type(error).__name__}") from None

@@ -66,6 +66,11 @@ class EmbeddedValkey:
         return f"redis://127.0.0.1:{self._port}/0"
 
     @property
+    def running(self) -> bool:
+        """Whether it has been started and not been stopped or killed since."""
+        return self._process is not None
+
+    @property
     def process(self) -> subprocess.Popen[bytes]:
         """The server itself, to be sent signals: SIGSTOP hangs it, SIGCONT lets it go on.
 

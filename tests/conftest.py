@@ -40,7 +40,9 @@ def pytest_configure() -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
     """The server at REDIS_URL, for the whole run."""
     port = int(os.environ["REDIS_URL"].rsplit(":", 1)[1].partition("/")[0])
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey"), port=port) as running:
+    # It keeps what a killed process has written, as a Redis with an append-only file does; fsync is for power failures.
+    keeping = ("--appendonly", "yes", "--appendfsync", "no")
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey"), port=port, arguments=keeping) as running:
         yield running
 
 
