@@ -315,3 +315,20 @@ def test_a_job_whose_ticket_the_broker_lost_gets_another(
     assert starts(tmp_path, "http://stand.in/turns/5/1") == 1
     assert record(waiting).ticket_number == 0
     assert sum("does the chores" in worker.log for worker in workers) == 1, "one leads"
+
+
+def test_a_rolling_restart_under_load_loses_and_doubles_nothing(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """Each worker is told to stop, half of them with too short a grace, and another one takes its place."""
+    settings = [{"QUEUE_GRACE_SECONDS": 20}, {"QUEUE_GRACE_SECONDS": 0.2}]
+    workers = [start_worker(**settings[n]) for n in range(2)]
+    jobs = [diarize.delay(f"http://stand.in/sleep/0.5/{n}") for n in range(24)]
+    for n in range(4):
+        wait_until(lambda n=n: sum(record(job).state is State.DONE for job in jobs) >= 4 * n)
+        workers.append(start_worker(**settings[n % 2]))
+        assert workers.pop(0).stop() == 0
+    for job in jobs:
+        assert job.get(timeout=60)["provenance"]["attempts"] == 1
+    ends = [line["what"] for line in read_journal(tmp_path) if line["event"] == "end"]
+    assert sorted(ends) == sorted(f"http://stand.in/sleep/0.5/{n}" for n in range(24))
