@@ -59,7 +59,7 @@ def _copy(requests: Iterable[Any]) -> list[Any]:
 
 
 class Beat(threading.Thread):
-    """Calls a function again and again until it is stopped; an outage of Redis costs a log line, not the beat."""
+    """Calls a function at once and then again and again; an outage of Redis costs a log line, not the beat."""
 
     def __init__(self, name: str, every_seconds: float, function: Callable[[], object]) -> None:
         super().__init__(name=name, daemon=True)
@@ -70,20 +70,25 @@ class Beat(threading.Thread):
 
     def run(self) -> None:
         """The thread's body."""
-        while not self._stopped.wait(self._every_seconds):
-            try:
-                self._function()
-            except (RedisError, DiarizationError, OSError) as error:
-                if not self._failing:
-                    logger.warning("%s cannot reach Redis and goes on trying: %s", self.name, error)
-                self._failing = True
-            except Exception:
-                # Whatever it is: a worker without its beat would lose its jobs to others.
-                logger.exception("%s failed and goes on", self.name)
-            else:
-                if self._failing:
-                    logger.info("%s reaches Redis again", self.name)
-                self._failing = False
+        while True:
+            self._call()
+            if self._stopped.wait(self._every_seconds):
+                return
+
+    def _call(self) -> None:
+        try:
+            self._function()
+        except (RedisError, DiarizationError, OSError) as error:
+            if not self._failing:
+                logger.warning("%s cannot reach Redis and goes on trying: %s", self.name, error)
+            self._failing = True
+        except Exception:
+            # Whatever it is: a worker without its beat would lose its jobs to others.
+            logger.exception("%s failed and goes on", self.name)
+        else:
+            if self._failing:
+                logger.info("%s reaches Redis again", self.name)
+            self._failing = False
 
     def stop(self) -> None:
         """End the thread, and wait for a beat that is under way."""

@@ -332,3 +332,33 @@ def test_a_rolling_restart_under_load_loses_and_doubles_nothing(
         assert job.get(timeout=60)["provenance"]["attempts"] == 1
     ends = [line["what"] for line in read_journal(tmp_path) if line["event"] == "end"]
     assert sorted(ends) == sorted(f"http://stand.in/sleep/0.5/{n}" for n in range(24))
+
+
+def test_a_cancel_counts_also_while_no_worker_is_up(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    waiting = diarize.delay("http://stand.in/turns/5/1")
+    due = diarize.apply_async(("http://stand.in/turns/6/1",), countdown=0.1)
+    for job in (waiting, due):
+        job.revoke()
+        with pytest.raises(Cancelled):
+            job.get(timeout=5)
+    start_worker()
+    diarize.delay("http://stand.in/turns/7/1").get(timeout=30)
+    wait_until(lambda: redis.zcard("diarize:unanswered") == 0, what="their chords, had they any, would have been told")
+    assert [starts(tmp_path, f"http://stand.in/turns/{n}/1") for n in (5, 6, 7)] == [0, 0, 1]
+
+
+def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Callable[..., Worker]) -> None:
+    """Also where no other job ends afterwards, and a worker that is gone with it."""
+    worker = start_worker(QUEUE_RETENTION_DAYS=2 / 86400)
+    redis.hset("diarize:workers", "gone", "{}")
+    redis.zadd("diarize:workers_seen", {"gone": 5})
+    done = diarize.delay("http://stand.in/turns/5/1", idempotency_key="kept-as-long")
+    done.get(timeout=30)
+    dead = diarize.delay("http://stand.in/fail/permanent")
+    wait_until(lambda: record(dead).state is State.DEAD)
+    wait_until(lambda: "2 jobs are past their retention" in worker.log or worker.log.count("past their retention") == 2)
+    wait_until(lambda: "worker gone has been silent for an hour" in worker.log)
+    ours = {key for key in redis.scan_iter("diarize:*") if "_kombu" not in key and "celery-task-meta" not in key}
+    assert ours == {f"diarize:{name}" for name in ("leader", "rounds", "lapsed_at", "workers", "workers_seen")}

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from redis import Redis
 from diarization.errors import InternalError, RecordingUndecodable
 from tasks.diarize import diarize
 from tasks.record import State
+from tasks.valkey import EmbeddedValkey
 from tests.processes import Worker, wait_until
 
 URL = "http://user:CANARY-password@stand.in/{}?X-Signature=CANARY-query#CANARY-fragment"
@@ -110,3 +112,60 @@ def test_no_secret_in_logs_events_inspect_errors_and_results(redis: Redis, start
 def _state(job_id: str) -> State | None:
     record = diarize.records.get(job_id)
     return record.state if record else None
+
+
+def test_no_secret_in_the_surroundings(
+    redis: Redis, start_worker: Callable[..., Worker], python: Callable[..., str]
+) -> None:
+    """Redis' password and the hub's token: not in logs, also when Redis goes away, in argv or what the CLI prints."""
+    with EmbeddedValkey() as server:
+        with Redis.from_url(server.url) as client:
+            client.config_set("requirepass", "CANARY-redis")
+        url = server.url.replace("redis://", "redis://:CANARY-redis@")
+        worker = start_worker(
+            REDIS_URL=url,
+            HF_TOKEN="CANARY-token",
+            QUEUE_MAX_ATTEMPTS=2,
+            QUEUE_RETRY_BASE_SECONDS=0.1,
+            options=("-l", "debug"),
+        )
+        settings = {"REDIS_URL": url, "HF_TOKEN": "CANARY-token"}
+        submit = f"""
+from tasks.diarize import diarize
+for path in ("leak", "fail/transient"):
+    job = diarize.delay({URL!r}.format(path), headers={HEADERS!r}, idempotency_key="key-of-" + path[:4])
+    job.get(timeout=20, propagate=False)
+    print(job.id)
+"""
+        ids = python(submit, **settings).split()
+        client = Redis.from_url(url, decode_responses=True)
+        kept = [text for text in everything(client, records=True) if "CANARY" in text]
+        assert {text.split("=")[0].split()[1] for text in kept} == {"request"}
+        pids = [worker.process.pid, *worker.children]
+        argv = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids]
+        cli = "import sys; from tasks.__main__ import main; sys.argv = ['diarize-queue', *{}]; main()"
+        commands = (
+            ["dead", "list"],
+            ["dead", "list", "--json"],
+            ["dead", "show", ids[0]],
+            ["list", "--json"],
+            ["status", *ids],
+        )
+        printed = [python(cli.format(command), **settings) for command in commands]
+        server.kill()
+        wait_until(lambda: "heartbeat cannot reach Redis" in worker.log or "Connection to broker lost" in worker.log)
+        refused = python(SUBMIT_TO_NOBODY, **settings)
+    for job_id in ids:
+        assert any(job_id in text for text in printed)
+    assert "QueueUnavailable" in refused
+    assert_no_canary([worker.log, refused, *argv, *printed])
+
+
+SUBMIT_TO_NOBODY = """
+import traceback
+from tasks.diarize import diarize
+try:
+    diarize.delay("http://stand.in/x")
+except Exception:
+    print(traceback.format_exc())
+"""
