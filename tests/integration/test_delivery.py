@@ -37,21 +37,24 @@ def test_a_job_longer_than_the_lease_runs_once(
     redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path, path: str
 ) -> None:
     """Two workers, the second idle and sweeping: the main process of the first renews, whatever its child does."""
-    start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
-    start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
+    workers = [start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS) for _ in range(2)]
     job = diarize.delay(f"http://stand.in/{path}")
     assert job.get(timeout=30)["provenance"]["attempts"] == 1
     assert starts(tmp_path, f"http://stand.in/{path}") == 1
+    assert sum(worker.log.count(f"[{job.id}] received") for worker in workers) == 1, "nor is its message delivered twice"
 
 
+@pytest.mark.parametrize("broker_loses_it_too", [False, True])
 def test_the_job_of_a_killed_worker_is_run_by_another(
-    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path, broker_loses_it_too: bool
 ) -> None:
     first = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
     job = diarize.delay("http://stand.in/wait/go")
     wait_until(lambda: record(job).state is State.RUNNING)
     second = start_worker(QUEUE_LEASE_SECONDS=LEASE_SECONDS)
     first.kill()
+    if broker_loses_it_too:
+        redis.delete("diarize:unacked", "diarize:unacked_index")
     wait_until(lambda: record(job).attempts == 2, what="the second attempt")
     (tmp_path / "go").touch()
     assert job.get(timeout=30)["provenance"]["attempts"] == 2
