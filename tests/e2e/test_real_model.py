@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,11 +13,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from diarization.errors import Cancelled
 from diarization.ffmpeg import find_ffmpeg
 from diarization.scoring import der
 from diarization.turns import Diarization, Turn
 from tasks.diarize import diarize
-from tests.processes import ROOT, Worker
+from tasks.record import JobRecord, State
+from tests.processes import ROOT, Worker, wait_until
 from tests.servers import Site, serve_folder
 
 pytestmark = pytest.mark.model
@@ -49,6 +53,12 @@ def of_the_sample(worker: Worker, site: Site) -> Diarization:
     return Diarization.from_json(diarize.delay(f"{site.url}/sample.wav?X-Signature=canary").get(timeout=240))
 
 
+def record(job_id: str) -> JobRecord:
+    found = diarize.records.get(job_id)
+    assert found is not None
+    return found
+
+
 def stock(path: Path) -> tuple[Turn, ...]:
     """Stock pyannote in a process of its own. Its own batch sizes would take twice as long for the same turns."""
     command = [sys.executable, "-m", "diarization.stock", str(path)]
@@ -79,3 +89,28 @@ def test_another_codec_changes_the_turns_by_little(of_the_sample: Diarization, s
     other = Diarization.from_json(diarize.delay(f"{site.url}/{name}").get(timeout=240))
     assert len(other.speakers) == len(of_the_sample.speakers)
     assert der(of_the_sample.segments, other.segments).der < 0.03
+
+
+def test_a_cancel_leaves_the_model_loaded(worker: Worker, site: Site, module_redis: Redis) -> None:
+    children = worker.children
+    job = diarize.delay(f"{site.url}/sample.wav?cancelled")
+    wait_until(lambda: record(job.id).stage == "embedding", seconds=120)
+    job.revoke()
+    with pytest.raises(Cancelled):
+        job.get(timeout=60)
+    assert record(job.id).state is State.CANCELLED
+    quiet = diarize.delay(f"{site.url}/sample.wav?next")
+    wait_until(lambda: record(quiet.id).stage == "segmentation", seconds=60, what="the next job runs")
+    assert worker.children == children
+    quiet.revoke()
+
+
+def test_a_process_that_dies_with_the_model_costs_an_attempt_not_the_job(
+    worker: Worker, site: Site, of_the_sample: Diarization
+) -> None:
+    job = diarize.delay(f"{site.url}/sample.wav?killed")
+    wait_until(lambda: record(job.id).stage == "embedding", seconds=120)
+    os.kill(worker.children[0], signal.SIGKILL)
+    again = Diarization.from_json(job.get(timeout=240))
+    assert again.segments == of_the_sample.segments
+    assert again.provenance.attempts == 2

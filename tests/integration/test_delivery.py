@@ -41,7 +41,7 @@ def test_a_job_longer_than_the_lease_runs_once(
     job = diarize.delay(f"http://stand.in/{path}")
     assert job.get(timeout=30)["provenance"]["attempts"] == 1
     assert starts(tmp_path, f"http://stand.in/{path}") == 1
-    assert sum(worker.log.count(f"[{job.id}] received") for worker in workers) == 1, "nor is its message delivered twice"
+    assert sum(worker.log.count(f"[{job.id}] received") for worker in workers) == 1, "and is delivered once"
 
 
 @pytest.mark.parametrize("broker_loses_it_too", [False, True])
