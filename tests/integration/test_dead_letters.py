@@ -134,6 +134,7 @@ def test_a_replay_does_not_count_in_the_old_chord(module_redis: Redis) -> None:
     replay(diarize, record(member_id))
     wait_until(lambda: record(member_id).state is State.DONE and record(member_id).answered)
     assert diarize.AsyncResult(member_id).state == "SUCCESS"
+    assert not {"chord", "group_id", "group_index"} & record(member_id).ticket["options"].keys()
     assert body.state == "FAILURE"
     assert module_redis.llen(key) == 0
 
