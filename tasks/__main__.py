@@ -101,8 +101,9 @@ def submit(
     urls = [url for given in urls for url in (_lines(sys.stdin) if given == "-" else [given])]
     if not urls:
         raise InvalidJob("there is no URL on standard input")
-    if (task_id or idempotency_key) and len(urls) != 1:
-        raise InvalidJob("--task-id and --idempotency-key name one job: give one URL")
+    for option, value in (("--task-id", task_id), ("--idempotency-key", idempotency_key)):
+        if value and len(urls) != 1:
+            raise InvalidJob(f"{option} names one job: give one URL")
     options: dict[str, Any] = {
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
