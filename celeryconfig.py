@@ -70,7 +70,9 @@ task_serializer = result_serializer = event_serializer = "json"
 accept_content = ["json"]
 result_expires = int(_settings.queue_retention_days * 86400)
 result_extended = False
-task_track_started = True
+# Celery stores STARTED before the guard has looked at the ticket: a stale copy of a job that failed or was cancelled would
+# put it over the job's end, and nobody would hear of that any more. The record says which jobs run.
+task_track_started = False
 # The backstop of the limits in `tasks/pulse.py`: ten times the length of the longest recording.
 task_time_limit = int(
     _settings.diarization_download_timeout_seconds
