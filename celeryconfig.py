@@ -60,6 +60,9 @@ worker_cancel_long_running_tasks_on_connection_loss = False
 # It answers a copy without counting it in its chord (Celery 5.7); the guard answers copies.
 worker_deduplicate_successful_tasks = False
 
+# See the module: Celery's own ends with some outages of the broker.
+worker_consumer = "tasks.consumer:LastingConsumer"
+
 # The queue that a step without `queue=` goes to is none of ours: our workers would throw such a step away.
 task_default_queue = "celery"
 task_create_missing_queues = True
@@ -70,8 +73,8 @@ task_serializer = result_serializer = event_serializer = "json"
 accept_content = ["json"]
 result_expires = int(_settings.queue_retention_days * 86400)
 result_extended = False
-# Celery stores STARTED before the guard has looked at the ticket: a stale copy of a job that failed or was cancelled would
-# put it over the job's end, and nobody would hear of that any more. The record says which jobs run.
+# Celery stores STARTED before the guard has looked at the ticket: a stale copy of a job that failed or was cancelled
+# would put it over the job's end, and nobody would hear of that any more. The record says which jobs run.
 task_track_started = False
 # The backstop of the limits in `tasks/pulse.py`: ten times the length of the longest recording.
 task_time_limit = int(
