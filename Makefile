@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format docs bench chaos clean
+.PHONY: help install demo test test-fast lint format docs bench bench-queue chaos clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,6 +58,9 @@ bench: $(READY) ## Ours and stock pyannote on the same waveforms: turns, DER, se
 
 chaos: $(READY) ## A soak that kills, freezes and cuts things while jobs run; SEED=… MINUTES=… (6.5)
 	@$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+bench-queue: $(READY) ## What a job costs the queue, beside plain Celery, with 10 to 20,000 jobs waiting
+	@$(BIN)/python -m benchmarks.queue
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
