@@ -20,6 +20,7 @@
     │   ├── RecordingFetchFailed
     │   ├── OutOfMemory
     │   ├── NoRoom                waits until there is, and counts as no attempt
+    │   ├── WorkerTooOld          waits for a newer one, likewise
     │   ├── AttemptStalled
     │   ├── DeviceLost
     │   ├── DiskFull
@@ -68,8 +69,13 @@ class PermanentError(DiarizationError):
 
 
 class TransientError(DiarizationError):
-    """The same job may succeed later or elsewhere."""
+    """The same job may succeed later or elsewhere.
 
+    Attributes:
+        counts: Whether the try counts as one of the job's attempts.
+    """
+
+    counts: ClassVar[bool] = True
     advice = "It is tried again by itself; if it keeps failing, look at the message."
 
 
@@ -179,8 +185,16 @@ class NoRoom(TransientError):
         needed_bytes: What the job's process would need in all.
     """
 
+    counts = False
     advice = "It waits for a worker with enough free memory; give the host fewer neighbours if that takes too long."
     needed_bytes: int = 0
+
+
+class WorkerTooOld(TransientError):
+    """The job asks for something that this worker's version does not know."""
+
+    counts = False
+    advice = "It waits for a newer worker: finish the deploy, or submit it from a backend of the workers' version."
 
 
 class AttemptStalled(TransientError):

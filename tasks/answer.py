@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 from uuid import NAMESPACE_OID, uuid5
 
-from celery import states
+from celery import chord, states
+from celery.canvas import Signature
 from celery.exceptions import Ignore
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from celery.utils import uuid
 
 from diarization.errors import DiarizationError, QueueUnavailable
-from tasks.producer import SubmittedTask
+from tasks.backend import passes
+from tasks.producer import JobResult, SubmittedTask
 from tasks.record import JobRecord, State, raisable
+from tasks.tickets import ticket_number
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +35,24 @@ class AnsweringTask(SubmittedTask):
 
     abstract = True
 
+    def apply_async(  # type: ignore[override]  # as the one it extends
+        self,
+        args: tuple[Any, ...] | list[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> JobResult:
+        """As a producer's; in a worker it waits for Redis, because there it is Celery that publishes a chord's body."""
+        submit = super().apply_async
+        if not self.patient:
+            return submit(args, kwargs, task_id, **options)
+        job_id = task_id or uuid()
+        return self._wait(lambda: submit(args, kwargs, job_id, **options))
+
     def after_return(self, *_args: Any) -> None:
-        """Celery's hook: it has stored the end and counted it."""
-        self._wait(lambda: self.records.answered(str(self.request.id)))
+        """Celery's hook, in a pool child: it has stored the end and counted it."""
+        number = ticket_number(self.request)
+        self._wait(lambda: self.records.answered(str(self.request.id), number))
 
     def answer_ended(self, record: JobRecord) -> Any:
         """Tell Celery how a job has ended before, or only what it has not been told.
@@ -51,6 +68,8 @@ class AnsweringTask(SubmittedTask):
                 # Celery has stored it, hence published its callbacks; only its chord may not have been told.
                 self.request.update(callbacks=None, chain=None)
             return self.answer(record.result)
+        if record.state is State.CANCELLED and record.answered:
+            raise Ignore("the job was cancelled, and that has been told")
         if record.state is State.CANCELLED:
             self.tell_cancelled(raisable(record.error))
         raise raisable(record.error)
@@ -68,30 +87,31 @@ class AnsweringTask(SubmittedTask):
             try:
                 self._wait(lambda step=step, rest=rest: self._publish_step(step, rest, result))  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - it is the callback's error, of whatever kind
-                name = step.get("task") if isinstance(step, dict) else step
-                logger.error("job %s is done, but %s cannot be called: %s", context.id, name, type(error).__name__)
+                logger.error(
+                    "job %s is done, but %s cannot be called: %s", context.id, step.get("task"), type(error).__name__
+                )
         return result
 
-    def _steps(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def _steps(self) -> Iterator[tuple[Signature[Any], dict[str, Any]]]:
         """Callbacks, then the chain's next step, with options; by an id that stays a second try is no second job."""
         context = self.request
         for index, callback in enumerate(context.callbacks or []):
-            yield callback, {"task_id": str(uuid5(NAMESPACE_OID, f"{context.id}/{index}"))}
+            yield pinned(self.app.signature(callback), f"{context.id}/{index}"), {}
         if context.chain:
-            yield context.chain[-1], {"chain": context.chain[:-1]}
+            yield self.app.signature(context.chain[-1]), {"chain": context.chain[:-1]}
 
-    def _publish_step(self, step: Any, rest: dict[str, Any], result: Any) -> None:
+    def _publish_step(self, step: Signature[Any], rest: dict[str, Any], result: Any) -> None:
         """Publish it.
 
         Raises:
             QueueUnavailable: Redis cannot be used now.
         """
-        context, signature = self.request, self.app.signature(step)
-        if "task_id" in signature.options or signature.subtask_type:
-            rest = {name: value for name, value in rest.items() if name != "task_id"}
+        context = self.request
         try:
-            signature.apply_async((result,), parent_id=context.id, root_id=context.root_id or context.id, **rest)
-        except (OperationalError, RedisError, OSError) as error:
+            step.apply_async((result,), parent_id=context.id, root_id=context.root_id or context.id, **rest)
+        except Exception as error:
+            if not passes(error):
+                raise
             raise QueueUnavailable(f"a callback cannot be published: {type(error).__name__}") from None
 
     def tell_cancelled(self, error: DiarizationError) -> NoReturn:
@@ -114,3 +134,13 @@ class AnsweringTask(SubmittedTask):
                 logger.warning("job %s waits for Redis: %s", self.request.id, error)
                 time.sleep(wait_seconds)
                 wait_seconds = min(5.0, wait_seconds * 2)
+
+
+def pinned(signature: Any, name: str) -> Any:
+    """`signature` with an id for each task in it that has none: published twice, they are the same."""
+    parts = [*signature.tasks, signature.body] if isinstance(signature, chord) else getattr(signature, "tasks", ())
+    for number, part in enumerate(parts):
+        pinned(part, f"{name}/{number}")
+    if not parts:
+        signature.options.setdefault("task_id", str(uuid5(NAMESPACE_OID, name)))
+    return signature

@@ -13,21 +13,35 @@ from typing import Any
 
 from celery.backends.redis import RedisBackend
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from diarization.errors import QueueUnavailable
 
 logger = logging.getLogger(__name__)
 
-PASSING = (BusyLoadingError, OutOfMemoryError, ReadOnlyError)
-"""What a Redis answers that will take the write later: it loads, is full, or has just become a replica."""
+PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError, OSError)
+"""The connection is lost, or Redis will take the write later: it loads, is full, or is a replica now."""
+
+
+def passes(error: BaseException) -> bool:
+    """Whether `error`, or what it was made of, is of a kind that passes; kombu and Celery wrap the client's errors."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (*PASSING, QueueUnavailable)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 class WaitingBackend(RedisBackend):
     """What `result_backend` names; a producer's, which does not retry, fails as Celery's does."""
 
+    always_retry: bool
+
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether `exc` is of a kind that passes."""
         return isinstance(exc, PASSING) or bool(super().exception_safe_to_retry(exc))
-
-    always_retry: bool
 
     def on_chord_part_return(
         self, request: Any, state: str, result: Any, propagate: bool | None = None, **options: Any

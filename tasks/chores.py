@@ -32,6 +32,8 @@ OLDEST = 1000
 """Waiting jobs that are looked at in one round; the oldest come first."""
 SMALL = 5000
 """Up to so many messages every round reads them all; above, only a round in which the counts do not fit."""
+EVERYTHING_EVERY = 60
+"""And each of so many rounds: copies of tickets can make counts fit that do not."""
 PAGE = 500
 
 # kombu keeps a list for each of Celery's priorities 0, 3, 6 and 9.
@@ -69,7 +71,7 @@ class Chores:
 
     def _notice_lost_data(self) -> None:
         """Tell a Redis that came back without some of its data from a quiet one, by a number that only grows."""
-        rounds = int(self._redis.incr(self._prefix + "rounds"))
+        rounds = int(self._redis.incr(self._prefix + "fleet:rounds"))
         if rounds <= self._rounds:
             what = "empty" if rounds == 1 else "with older data"
             logger.error(
@@ -87,7 +89,7 @@ class Chores:
             for state in State:
                 if state.ended:
                     pipe.zremrangebyscore(f"{self._prefix}state:{state}", "-inf", until)
-            pipe.zremrangebyscore(self._prefix + "unanswered", "-inf", until)
+            pipe.zremrangebyscore(self._prefix + "jobs:unanswered", "-inf", until)
             *removed, _ = pipe.execute()
         if any(removed):
             logger.info("%d jobs are past their retention and forgotten", sum(removed))
@@ -108,7 +110,7 @@ class Chores:
     def _missing(self) -> set[str]:
         """Jobs that need a ticket, have needed it for a while, and of whose tickets the broker knows nothing."""
         until = self._now() - GRACE_SECONDS
-        indexes = (f"{self._prefix}state:{State.QUEUED}", self._prefix + "unanswered")
+        indexes = (f"{self._prefix}state:{State.QUEUED}", self._prefix + "jobs:unanswered")
         with self._redis.pipeline(transaction=False) as pipe:
             for index in indexes:
                 pipe.zrange(index, "-inf", until, byscore=True, offset=0, num=OLDEST)
@@ -117,7 +119,8 @@ class Chores:
                 pipe.llen(self._prefix + queue)
             queued, queued_count, unanswered, unanswered_count, *lengths = pipe.execute()
         waiting = {str(one) for one in (*queued, *unanswered)}
-        if not waiting or (sum(lengths) > SMALL and queued_count + unanswered_count <= sum(lengths)):
+        fits = sum(lengths) > SMALL and queued_count + unanswered_count <= sum(lengths)
+        if not waiting or (fits and self._rounds % EVERYTHING_EVERY):
             return set()
         for job_id in self._ticketed():
             waiting.discard(job_id)
@@ -136,7 +139,8 @@ class Chores:
     def _reissue(self, job_id: str) -> None:
         record = self._records.get(job_id)
         if record is None:
-            self._redis.zrem(self._prefix + "unanswered", job_id)
+            for index in (f"state:{State.QUEUED}", "jobs:unanswered"):
+                self._redis.zrem(self._prefix + index, job_id)
         elif record.state.ended:
             publish(self._app.tasks[record.ticket["task"]], record, number=record.taken_number, again=True)
             logger.warning(

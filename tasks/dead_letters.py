@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diarization.errors import InvalidJob
 from tasks.producer import SubmittedTask
-from tasks.record import JobRecord
+from tasks.record import JobRecord, State
 
 _OF_THE_OLD_GROUP = ("chord", "group_id", "group_index")
 """An old chord has counted the job as failed, and must not count it again."""
@@ -21,13 +21,17 @@ def replay(task: SubmittedTask, record: JobRecord) -> None:
     if record.request is None:
         raise InvalidJob(f"job {record.id} cannot be replayed: it was refused as it was submitted")
     options = record.ticket["options"]
+    if record.state is State.DEAD and record.answered:
+        # Else whoever waits would be given the old failure: it is the job's, and that of all steps after it.
+        steps = (step.get("options", {}).get("task_id") for step in options.get("chain") or ())
+        for job_id in filter(None, (record.id, *steps)):
+            task.backend.forget(job_id)
     kept = {name: value for name, value in options.items() if name not in _OF_THE_OLD_GROUP}
     outcome = task.records.replay(record, {**record.ticket, "options": kept})
+    if outcome == "untold":
+        raise InvalidJob(f"job {record.id} has just ended, and who waits for it is being told: try again in a moment")
     if outcome != "due":
         raise InvalidJob(f"job {record.id} is no dead letter: {outcome}")
-    # Else whoever waits would be given the old failure: it is the job's, and that of all steps after it.
-    for job_id in (record.id, *(step["options"]["task_id"] for step in options.get("chain") or ())):
-        task.backend.forget(job_id)
 
 
 def discard(task: SubmittedTask, record: JobRecord) -> None:

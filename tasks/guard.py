@@ -10,13 +10,15 @@ import json
 import logging
 import os
 import random
+import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
+from billiard.pool import SIG_SOFT_TIMEOUT, soft_timeout_sighandler
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from diarization.diarizer import Report
@@ -30,6 +32,7 @@ from diarization.errors import (
     PermanentError,
     TimeLimitReached,
     TransientError,
+    WorkerTooOld,
 )
 from diarization.recording import scrub
 from diarization.turns import Diarization
@@ -38,16 +41,17 @@ from tasks.job import ANYWHERE, JobRequest
 from tasks.producer import another_request
 from tasks.progress import Progress, Reports, Superseded
 from tasks.pulse import Pulse
-from tasks.record import JobRecord, raisable
+from tasks.record import JobRecord, State, end_of, raisable
 from tasks.records import Records, worker_name
 from tasks.registry import Registry
 from tasks.room import Room
-from tasks.tickets import NUMBER_HEADER, describe_ticket
+from tasks.schedule import Schedule
+from tasks.tickets import describe_ticket, ticket_number
 
 logger = logging.getLogger(__name__)
 
-NO_ROOM_SECONDS = 30.0
-"""Between looks for memory; each look at a long recording decodes it once, later ones know what it needs."""
+ELSEWHERE_SECONDS = 30.0
+"""Between looks for a worker that can do the job, where the one that met it cannot."""
 
 
 class GuardedTask(AnsweringTask):
@@ -68,7 +72,7 @@ class GuardedTask(AnsweringTask):
         job_id = str(self.request.id)
         if args or kwargs:
             self._record_on_arrival(job_id, args, kwargs)
-        number = int(self.request.get(NUMBER_HEADER) or 0)
+        number = ticket_number(self.request)
         outcome = self._wait(
             lambda: self.records.take(job_id, number, worker_name(str(self.request.hostname), self.main_pid))
         )
@@ -89,8 +93,8 @@ class GuardedTask(AnsweringTask):
     """Of a pool child: how its main process sees that it does not hang."""
 
     @cached_property
-    def _hasty_records(self) -> Records:
-        """For what may fail: progress is not worth a wait."""
+    def hasty_records(self) -> Records:
+        """For what may fail: progress is not worth a wait, nor is a hand-back, for which there is the lease."""
         return Records(self.settings)
 
     @cached_property
@@ -120,10 +124,11 @@ class GuardedTask(AnsweringTask):
             "soft_time_limit": soft,
             "ignore_result": context.ignore_result,
         }
+        schedule = Schedule.of({"expires": context.expires})
         try:
             request = self._request(args, kwargs)
             ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, None)})
-            submission = self._wait(lambda: self.records.create(job_id, request, ticket))
+            submission = self._wait(lambda: self.records.create(job_id, request, ticket, schedule))
             if submission.outcome != "differs":
                 return
             rejected: PermanentError = another_request(submission)
@@ -145,7 +150,7 @@ class GuardedTask(AnsweringTask):
         if isinstance(outcome, DiarizationError):
             self._give_up(record, outcome)
         result, stored = outcome
-        self._store(lambda: self.records.finish(record.id, record.token, stored))
+        self._store(lambda: self.records.finish(record.id, record.token, stored), State.DONE)
         logger.info(
             "job %s done: %s, %.1f s of audio, %d speakers, %d turns, in %.1f s (attempt %d)",
             record.id,
@@ -163,12 +168,15 @@ class GuardedTask(AnsweringTask):
 
         An error is made anew: frames and causes of the one caught may hold secrets.
         """
-        recording = JobRequest.model_validate(dict(arguments)).recording
         try:
-            with self.pulse.of(record.id) if self.pulse else nullcontext():
+            recording = JobRequest.of_record(arguments).recording
+        except WorkerTooOld as error:
+            return error
+        try:
+            with self._soft_limit(), self.pulse.of(record.id) if self.pulse else nullcontext():
                 room = Room(self._registry, record.needs_bytes)
                 hear = [self.pulse, room] if self.pulse else [room]
-                self.request.update(report=Reports(*hear, Progress(self._hasty_records, record)))
+                self.request.update(report=Reports(*hear, Progress(self.hasty_records, record)))
                 return self._result(record, self.run(**arguments))
         except NoRoom as error:
             return error
@@ -183,6 +191,18 @@ class GuardedTask(AnsweringTask):
             logger.error("job %s: %s", record.id, scrub(trace, recording))
             return InternalError(scrub(f"{type(error).__name__}: {error}", recording))
 
+    @contextmanager
+    def _soft_limit(self) -> Iterator[None]:
+        """Hear of a `soft_time_limit` in this block alone: what follows may wait for Redis, and is no work."""
+        if self.pulse is None:  # not in a pool child: nobody sends that signal
+            yield
+            return
+        signal.signal(SIG_SOFT_TIMEOUT, soft_timeout_sighandler)
+        try:
+            yield
+        finally:
+            signal.signal(SIG_SOFT_TIMEOUT, signal.SIG_IGN)
+
     def _result(self, record: JobRecord, diarization: Diarization) -> tuple[dict[str, Any], str]:
         """What the job answers with, and the same as JSON."""
         started_at = record.started_at or record.submitted_at
@@ -195,15 +215,15 @@ class GuardedTask(AnsweringTask):
         result = diarization.model_copy(update={"provenance": provenance}).to_json()
         return result, json.dumps(result, allow_nan=False)
 
-    def _try_again(self, record: JobRecord, error: DiarizationError) -> NoReturn:
+    def _try_again(self, record: JobRecord, error: TransientError) -> NoReturn:
         most, cap_seconds = self.settings.queue_max_attempts, self.settings.queue_retry_cap_seconds
-        if isinstance(error, NoRoom):
-            wait_seconds = min(cap_seconds, NO_ROOM_SECONDS)
+        if not error.counts:
+            wait_seconds = min(cap_seconds, ELSEWHERE_SECONDS)
         elif record.attempts >= most:
             self._give_up(record, error)
         else:
             wait_seconds = backoff_seconds(record.attempts, self.settings.queue_retry_base_seconds, cap_seconds)
-        self._store(lambda: self.records.retry(record.id, record.token, wait_seconds, error))
+        self._store(lambda: self.records.retry(record.id, record.token, wait_seconds, error), State.DUE)
         logger.info(
             "job %s waits %.1f s for attempt %d of %d: %s: %s",
             record.id,
@@ -217,7 +237,7 @@ class GuardedTask(AnsweringTask):
         raise Retry(reason, exc=error)
 
     def _give_up(self, record: JobRecord, error: DiarizationError) -> NoReturn:
-        self._store(lambda: self.records.give_up(record.id, record.token, error))
+        self._store(lambda: self.records.give_up(record.id, record.token, error), end_of(error))
         if isinstance(error, Cancelled):
             logger.info("job %s cancelled: %s", record.id, record.shown)
             self.tell_cancelled(error)
@@ -231,10 +251,14 @@ class GuardedTask(AnsweringTask):
         )
         raise error
 
-    def _store(self, write: Callable[[], str]) -> None:
-        """Write how the attempt ended, unless somebody else runs the job by now."""
-        if self._wait(write) == "stale":
-            raise Ignore("the job is run by another worker now")
+    def _store(self, write: Callable[[], str], state: State) -> None:
+        """Write how the attempt ended, unless somebody else runs the job by now or has ended it.
+
+        A record that Redis has lost is no reason to throw the result away.
+        """
+        outcome = self._wait(write)
+        if outcome not in (state, "missing"):
+            raise Ignore("the job is run by another worker now" if outcome == "stale" else f"the job is {outcome}")
 
 
 def backoff_seconds(attempt: int, base_seconds: float, cap_seconds: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,6 +26,9 @@ from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+IDLE_BEATS = 20
+"""Over so many of its idle beats a worker looks for the most memory that was free: a few minutes."""
+
 
 class Heartbeat:
     """Renews the leases and the deliveries of the jobs that this worker holds, and says that the worker lives."""
@@ -34,23 +38,23 @@ class Heartbeat:
         self._records = Records(settings)
         self._worker = worker
         self._role = settings.worker_role
-        self._room_bytes = 0
+        self._room_bytes: deque[int] = deque([0], maxlen=IDLE_BEATS)
         self._index = settings.redis_key_prefix + "unacked_index"
 
     def beat(self) -> None:
         """Once. A delivery that has been acknowledged meanwhile is not brought back (XX), nor is another's lease."""
-        requests = [*_copy(state.reserved_requests), *_copy(state.scheduled_requests)]  # type: ignore[attr-defined]  # since Celery 5.7
+        requests = [*snapshot(state.reserved_requests), *snapshot(state.scheduled_requests)]  # type: ignore[attr-defined]  # since Celery 5.7
         if requests:
             tags = [request.message.delivery_tag for request in requests]
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
         else:
-            self._room_bytes = max(self._room_bytes, available_bytes())
-        facts = WorkerFacts(self._role, self._room_bytes)
+            self._room_bytes.append(available_bytes())
+        facts = WorkerFacts(self._role, max(self._room_bytes))
         self._records.renew(self._worker, facts.to_json(), [request.id for request in requests])
 
 
-def _copy(requests: Iterable[Any]) -> list[Any]:
-    """A snapshot of a set that the main loop changes meanwhile."""
+def snapshot(requests: Iterable[Any]) -> list[Any]:
+    """A copy of a set that the main loop changes meanwhile."""
     while True:
         try:
             return list(requests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any, Literal, Self
@@ -10,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from diarization.addresses import canonical_host, is_global
-from diarization.errors import InvalidJob
+from diarization.errors import InvalidJob, WorkerTooOld
 from diarization.recording import Recording, parse_url, redact_url, unsigned_url
 from diarization.turns import SpeakerHints, first_complaint
 
@@ -65,6 +66,17 @@ class JobRequest(BaseModel):
         _ = request.recording, request.hints
         return request
 
+    @classmethod
+    def of_record(cls, arguments: Mapping[str, Any]) -> Self:
+        """The request that a record holds, which has been checked.
+
+        Raises:
+            WorkerTooOld: A newer version has written it, and it asks for more than this one knows.
+        """
+        if unknown := arguments.keys() - cls.model_fields.keys():
+            raise WorkerTooOld(f"the job asks for {', '.join(sorted(unknown))}, which this version does not know")
+        return cls.model_validate(dict(arguments))
+
     @property
     def recording(self) -> Recording:
         """What is to be fetched."""
@@ -99,7 +111,7 @@ class JobRequest(BaseModel):
 
     def shown_options(self) -> dict[str, Any]:
         """The options that were given and may be shown."""
-        return self.model_dump(mode="json", exclude_defaults=True, exclude={"url", "headers"})
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"url", "headers", "idempotency_key"})
 
 
 def _stays_in_the_house(url: str) -> bool:

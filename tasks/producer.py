@@ -18,6 +18,7 @@ from tasks.job import ANYWHERE, LOCAL, JobRequest
 from tasks.record import JobRecord, State, raisable
 from tasks.records import Records, Submission
 from tasks.schedule import Schedule
+from tasks.server import reachable
 from tasks.settings import Settings, current_settings
 from tasks.tickets import describe_ticket, publish
 
@@ -130,7 +131,8 @@ class SubmittedTask(Task[Any, Any]):
         if before in (State.QUEUED, State.DUE):
             # Whoever waits for the result hears of it now, not when a worker meets the ticket.
             record = self.records.get(job_id)
-            self.backend.store_result(job_id, raisable(record.error if record else None), states.REVOKED)
+            with reachable():
+                self.backend.store_result(job_id, raisable(record.error if record else None), states.REVOKED)
             if record is not None and before is State.DUE:
                 # A worker must meet its ticket for a chord to hear of it, and so far it has none.
                 publish(self, record, again=True)

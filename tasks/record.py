@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from diarization.errors import DiarizationError, from_code
+from diarization.errors import Cancelled, DiarizationError, Expired, from_code
 
 
 class State(StrEnum):
@@ -97,6 +97,11 @@ class JobRecord:
         """What the history keeps of a dead letter that is replayed."""
         kept = ("error", "last_error", "attempts", "worker", "submitted_at", "started_at", "ended_at")
         return {name: value for name in kept if (value := getattr(self, name)) is not None}
+
+
+def end_of(error: DiarizationError) -> State:
+    """The state of a job that ends with `error`."""
+    return {Cancelled: State.CANCELLED, Expired: State.EXPIRED}.get(type(error), State.DEAD)
 
 
 def raisable(error: Mapping[str, str] | None) -> DiarizationError:

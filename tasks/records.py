@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diarization.errors import AttemptsExhausted, Cancelled, DiarizationError, Expired, NoRoom
+from diarization.errors import AttemptsExhausted, Cancelled, DiarizationError, Expired, NoRoom, TransientError
 from tasks.job import JobRequest
-from tasks.record import JobRecord, State, describe
+from tasks.record import JobRecord, State, describe, end_of
 from tasks.schedule import Schedule
 from tasks.server import connect, reachable
 from tasks.settings import Settings
@@ -143,10 +143,21 @@ class Records:
         """`worker` lives, and is what `facts` (JSON) say: renew the leases of the jobs that it runs; how many."""
         return int(self._call("renew", "", worker, self._settings.queue_lease_seconds, facts, *job_ids))
 
-    def hand_back(self, job_id: str, worker: str, *, counts: bool, error: DiarizationError | None = None) -> str:
-        """The worker cannot go on with the job: it is due at once. `stale` where it is somebody else's."""
-        why = json.dumps(describe(error)) if error else ""
-        return str(self._call("hand_back", job_id, worker, int(counts), why))
+    def hand_back(
+        self,
+        job_id: str,
+        worker: str,
+        *,
+        counts: bool,
+        error: DiarizationError | None = None,
+        ticket_number: int | None = None,
+    ) -> str:
+        """The worker cannot go on with the job: it is due at once. `stale` where it is somebody else's.
+
+        `ticket_number` is of the ticket that the worker's child had, which tells it from another child of that worker.
+        """
+        why, number = json.dumps(describe(error)) if error else "", "" if ticket_number is None else ticket_number
+        return str(self._call("hand_back", job_id, worker, int(counts), why, number))
 
     def lapse(self, limit: int) -> list[str]:
         """Make jobs due whose worker has been silent for longer than the lease; their ids."""
@@ -162,22 +173,21 @@ class Records:
 
     def give_up(self, job_id: str, token: int, error: DiarizationError) -> str:
         """End the job with an error: cancelled, expired, or a dead letter. Answers as `finish`."""
-        state = {Cancelled: State.CANCELLED, Expired: State.EXPIRED}.get(type(error), State.DEAD)
         stored = json.dumps(describe(error))
-        return str(self._call("finish", job_id, token, state, "error", stored, self._retention_seconds))
+        return str(self._call("finish", job_id, token, end_of(error), "error", stored, self._retention_seconds))
 
-    def retry(self, job_id: str, token: int, wait_seconds: float, error: DiarizationError) -> str:
+    def retry(self, job_id: str, token: int, wait_seconds: float, error: TransientError) -> str:
         """Let the job wait in the due-set. `due`, or `stale` where somebody else runs it now."""
-        needs = error.needed_bytes if isinstance(error, NoRoom) else None
-        arguments = (f"{wait_seconds:.3f}", json.dumps(describe(error)), int(needs is None), needs or "")
+        needs = error.needed_bytes if isinstance(error, NoRoom) else ""
+        arguments = (f"{wait_seconds:.3f}", json.dumps(describe(error)), int(error.counts), needs)
         return str(self._call("retry", job_id, token, *arguments))
 
-    def answered(self, job_id: str) -> None:
-        """Celery has been told of the job's end."""
-        self._call("answered", job_id)
+    def answered(self, job_id: str, ticket_number: int) -> None:
+        """Celery has been told of the job's end, by that ticket."""
+        self._call("answered", job_id, ticket_number)
 
     def replay(self, record: JobRecord, ticket: Mapping[str, Any]) -> str:
-        """Give a dead letter a new life, due at once. `due`, or why not: its state, or `missing`."""
+        """Give a dead letter a new life, due at once. `due`, or why not: its state, `untold` or `missing`."""
         return str(
             self._call("replay", record.id, json.dumps(ticket), json.dumps([*record.history, record.past_life()]))
         )

@@ -22,7 +22,7 @@ class WorkerFacts:
 
     Attributes:
         role: `gpu` or `bridge`.
-        room_bytes: Memory for jobs, beyond what its loaded models hold: the most that has been free while it was idle.
+        room_bytes: Memory for jobs, beyond what its loaded models hold: the most that was free of late, while idle.
     """
 
     role: str
@@ -36,8 +36,8 @@ class WorkerFacts:
 class Registry:
     """Who works. Every method raises `QueueUnavailable` where Redis cannot be reached."""
 
-    def __init__(self, settings: Settings, *, patient: bool = False) -> None:
-        self._redis: Redis = connect(settings, patient=patient)
+    def __init__(self, settings: Settings) -> None:
+        self._redis: Redis = connect(settings, patient=False)
         self._prefix = settings.redis_key_prefix
         self._lease_seconds = settings.queue_lease_seconds
 
@@ -45,18 +45,18 @@ class Registry:
         """Workers that have been heard of within a lease, by name."""
         with reachable():
             seen: Any = self._redis.zrange(
-                self._prefix + "workers_seen", self._now() - self._lease_seconds, "inf", byscore=True
+                self._prefix + "fleet:workers_seen", self._now() - self._lease_seconds, "inf", byscore=True
             )
-            facts: Any = self._redis.hmget(self._prefix + "workers", seen) if seen else []
+            facts: Any = self._redis.hmget(self._prefix + "fleet:workers", seen) if seen else []
         return dict(_parsed(zip(seen, facts, strict=True)))
 
     def forget_dead(self) -> list[str]:
         """Remove workers that have been silent for an hour; their names."""
         with reachable():
-            key = self._prefix + "workers_seen"
+            key = self._prefix + "fleet:workers_seen"
             gone: Any = self._redis.zrange(key, "-inf", self._now() - FORGOTTEN_AFTER_SECONDS, byscore=True)
             if gone:
-                self._redis.hdel(self._prefix + "workers", *gone)
+                self._redis.hdel(self._prefix + "fleet:workers", *gone)
                 self._redis.zrem(key, *gone)
         return [str(one) for one in gone]
 

@@ -44,12 +44,14 @@ class Room:
         if needed - taken <= free:
             return
         try:
-            most = max((worker.room_bytes for worker in self._registry.alive().values()), default=0)
+            workers = self._registry.alive().values()
+            most = max((worker.room_bytes for worker in workers if worker.role == "gpu"), default=0)
         except QueueUnavailable:
             most = needed  # nobody can be asked: it is looked at again
         says = f"the recording needs {needed / GIGABYTE:.1f} GB of memory"
         if most < needed:
             raise DoesNotFit(f"{says}, the largest worker has {most / GIGABYTE:.1f} GB")
         error = NoRoom(f"{says}, {(free + taken) / GIGABYTE:.1f} GB are free here")
-        error.needed_bytes = needed
+        # A quarter more, as far as that exists: the next look, with a little more free, shall not decode for nothing.
+        error.needed_bytes = min(needed * 5 // 4, max(needed, most))
         raise error

@@ -17,7 +17,7 @@ def connect(settings: Settings, *, patient: bool) -> Redis:
     """A client of the queue's Redis; a `patient` one (a worker's) waits out short outages, others fail in seconds."""
     # A quarter of the time that a backend takes to import the task would be the client's.
     from redis import Redis  # noqa: PLC0415
-    from redis.backoff import ExponentialBackoff, NoBackoff  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.exceptions import ConnectionError as RedisConnectionError  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
 
@@ -28,10 +28,9 @@ def connect(settings: Settings, *, patient: bool) -> Redis:
         socket_connect_timeout=5 if patient else 2,
         socket_keepalive=True,
         health_check_interval=10,
-        # A connection that went stale while idle is worth one more try; a server that hangs is not.
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 5)
-        if patient
-        else Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        # A connection that went stale while idle is worth one more try; one that hangs is not. Who is patient tries
+        # again by itself: tries of the client's nest in those of its connections, and would last for minutes.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
 
 

@@ -22,6 +22,12 @@ NUMBER_HEADER = "diarize_ticket"
 FIRST_IN_LINE = 0
 """Celery's highest priority on Redis: for a job that has waited already."""
 
+
+def ticket_number(message: Any) -> int:
+    """The number of a ticket, from its request in a worker or its message's headers; 0 of a message sent by name."""
+    return int(message.get(NUMBER_HEADER) or 0)
+
+
 # What belongs to the process that publishes, to the record, or could carry the URL.
 _NOT_KEPT = {
     *("producer", "connection", "publisher", "router", "result_cls", "retry", "retry_policy", "add_to_parent"),

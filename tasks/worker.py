@@ -11,14 +11,14 @@ from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 from celery.worker.components import Pool
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from diarization.errors import DiarizationError, InternalError
 from tasks.celery import app
 from tasks.chores import Chores
 from tasks.gate import EXIT_UNUSABLE, Gate
 from tasks.guard import GuardedTask
-from tasks.heartbeat import Beat, Heartbeat
+from tasks.heartbeat import Beat, Heartbeat, snapshot
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.loading import load
 from tasks.pulse import Pulse
@@ -131,7 +131,7 @@ class GateStep(bootsteps.StartStopStep):
             self._gate.remove()
             raise SystemExit(EXIT_UNUSABLE) from None
         logger.info("ready: takes jobs from %s", ", ".join(QUEUES[settings.worker_role]))
-        watch = Watch(self._gate.folder, lambda: [*state.active_requests], settings.queue_grace_seconds)
+        watch = Watch(self._gate.folder, lambda: snapshot(state.active_requests), settings.queue_grace_seconds)
         signals.worker_shutting_down.connect(lambda **_: watch.stop_in_time(), weak=False)
         self._beats = [
             # A child that comes after a dead one loads anew, and may fail then.
@@ -209,6 +209,8 @@ def _check_server(settings: Settings) -> None:
                 for warning in check_server(client):
                     logger.warning(warning)
                 return
+            except AuthenticationError as error:
+                raise RedisUnfit(f"Redis refuses the password or user of REDIS_URL: {error}") from None
             except RedisError as error:
                 if not said:
                     logger.warning("waits for Redis: %s", error)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,19 @@ if os.environ.get("DEADLY_AT") == "ack":
         acknowledge(self)
 
     DeliveredJob.acknowledge = _die_before_ack  # type: ignore[method-assign]
+
+
+def load_slow_publisher(options: DiarizerOptions) -> StandIn:
+    """One that dies of nothing, but waits before it publishes a task of ours, until `publish` stands in STANDIN_DIR."""
+    from tasks.producer import SubmittedTask
+
+    publish, folder = SubmittedTask.apply_async, Path(os.environ["STANDIN_DIR"])
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        (folder / "publishing").touch()
+        while not (folder / "publish").exists():
+            time.sleep(0.05)
+        return publish(*args, **kwargs)
+
+    SubmittedTask.apply_async = slow  # type: ignore[method-assign]
+    return load_standin(options)

@@ -6,6 +6,6 @@ if named and redis.call('GET', prefix .. 'idempotency:' .. named) == id then
   redis.call('DEL', prefix .. 'idempotency:' .. named)
 end
 redis.call('ZREM', prefix .. 'state:dead', id)
-redis.call('ZREM', prefix .. 'unanswered', id)
-redis.call('DEL', key)
+redis.call('ZREM', prefix .. 'jobs:unanswered', id)
+redis.call('DEL', key, prefix .. 'followers:' .. id)
 return 'discarded'

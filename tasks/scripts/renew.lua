@@ -1,7 +1,5 @@
 -- The main process of a worker lives. ARGV: 3 worker, 4 lease seconds, 5 what it is, as JSON, 6.. the jobs it holds.
 -- Returns how many it runs.
-redis.call('HSET', prefix .. 'workers', ARGV[3], ARGV[5])
-redis.call('ZADD', prefix .. 'workers_seen', now, ARGV[3])
 local renewed = 0
 for i = 6, #ARGV do
   id, key = ARGV[i], prefix .. 'job:' .. ARGV[i]
@@ -10,4 +8,6 @@ for i = 6, #ARGV do
     renewed = renewed + 1
   end
 end
+redis.call('HSET', prefix .. 'fleet:workers', ARGV[3], ARGV[5])
+redis.call('ZADD', prefix .. 'fleet:workers_seen', now, ARGV[3])
 return renewed

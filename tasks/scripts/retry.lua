@@ -5,6 +5,6 @@ if field('state') == 'running' then
   redis.call('HSET', key, 'last_error', ARGV[5])
   if ARGV[6] == '0' then redis.call('HINCRBY', key, 'attempts', -1) end
   if ARGV[7] ~= '' then redis.call('HSET', key, 'needs_bytes', ARGV[7]) end
-  wait_until(string.format('%.3f', now + ARGV[4]))
+  make_due(string.format('%.3f', now + ARGV[4]))
 end
 return field('state')

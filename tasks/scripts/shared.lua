@@ -26,7 +26,7 @@ end
 
 -- A cancel that came while the job ran is heard when the job is taken next, which is then at once. The new ticket number
 -- belongs to no ticket yet: copies of older ones cannot start the job before its time.
-local function wait_until(due_at)
+local function make_due(due_at)
   redis.call('HINCRBY', key, 'ticket_number', 1)
   if field('cancel_requested') then due_at = now end
   move('due')
@@ -35,23 +35,32 @@ local function wait_until(due_at)
   redis.call('ZADD', prefix .. 'due', due_at, id)
 end
 
--- A job that follows another waits for that one's end, which calls it. The hour is for a first job that Redis has lost.
-local function wait_for(first)
-  wait_until(now + 3600)
-  redis.call('HDEL', key, 'due_at')
+-- A job that follows another waits for that one's end, which calls it, or is due where that has ended. The hour is for a
+-- first job that Redis has lost.
+local function follow(first)
   redis.call('HSET', key, 'follows', first)
+  if ended(redis.call('HGET', prefix .. 'job:' .. first, 'state')) then return make_due(now) end
+  make_due(now + 3600)
+  redis.call('HDEL', key, 'due_at')
   redis.call('RPUSH', prefix .. 'followers:' .. first, id)
 end
 
--- Call `job`, which follows this one, unless it has ended meanwhile; whether it waited.
-local function call(job, follow)
+-- The job that answers for an idempotency key, unless it is this one.
+local function owner_of(named)
+  local owner = named and redis.call('GET', prefix .. 'idempotency:' .. named)
+  if owner and owner ~= id and redis.call('EXISTS', prefix .. 'job:' .. owner) == 1 then return owner end
+end
+
+-- Wake `job`, which follows this one, or let it follow `heir`, unless it has ended meanwhile; whether it waited.
+local function wake(job, heir)
   local own_id, own_key = id, key
   id, key = job, prefix .. 'job:' .. job
   local waits = field('state') == 'due' and field('follows') == own_id
-  if waits and follow then
-    wait_for(follow)
+  if waits and heir then
+    follow(heir)
   elseif waits then
-    wait_until(now)
+    local not_before = field('not_before')
+    make_due(not_before and tonumber(not_before) > tonumber(now) and not_before or now)
   end
   id, key = own_id, own_key
   return waits
@@ -68,7 +77,7 @@ local function bequeath(state, retention_seconds)
   redis.call('DEL', followers)
   local answered = state == 'done' or state == 'dead'
   for _, job in ipairs(waiting) do
-    if call(job, heir) and not answered and not heir then
+    if wake(job, heir) and not answered and not heir then
       heir = job
       redis.call('HDEL', prefix .. 'job:' .. heir, 'follows')
     end
@@ -87,9 +96,10 @@ end
 local function finish(state, name, value, retention_seconds)
   move(state)
   redis.call('HSET', key, name, value, 'ended_at', now)
-  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at')
+  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at', 'answered')
   if state ~= 'dead' then redis.call('HDEL', key, 'request') end
   redis.call('EXPIRE', key, retention_seconds)
-  redis.call('ZADD', prefix .. 'unanswered', now, id)
+  if state == 'cancelled' then redis.call('HDEL', key, 'taken_number') end  -- any ticket may say so
+  redis.call('ZADD', prefix .. 'jobs:unanswered', now, id)
   bequeath(state, retention_seconds)
 end

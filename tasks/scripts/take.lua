@@ -1,5 +1,5 @@
--- A worker met a ticket. ARGV: 3 number of the ticket, 4 worker, 5 max attempts, 6 retention, 10 lease seconds,
--- 7 to 9 the errors of a job that expired, was cancelled while its worker died, or has run out of attempts.
+-- A worker met a ticket. ARGV: 3 number of the ticket, 4 worker, 5 max attempts, 6 retention, 7 to 9 the errors of a job
+-- that expired, was cancelled while its worker died, or has run out of attempts, 10 lease seconds.
 -- Returns 'missing', 'stale', 'held', 'follows', 'taken' or the state of an ended job. 'taken' counts the attempt and grows
 -- the token: whoever holds an older token can write no more.
 local state = field('state')
@@ -11,12 +11,8 @@ if ended(state) then
   return state
 end
 if state == 'due' and number ~= field('ticket_number') then return 'stale' end
-if state == 'running' then
-  -- Thrown away safely: the lease brings the job back should its runner die.
-  local leased_until = redis.call('ZSCORE', prefix .. 'leases', id)
-  if leased_until and tonumber(leased_until) > tonumber(now) then return 'held' end
-  if number ~= taken_number then return 'stale' end
-end
+-- Thrown away safely: should its runner be dead, the lease runs out and brings the job back.
+if state == 'running' then return 'held' end
 redis.call('HSET', key, 'taken_number', number)
 local expires_at = field('expires_at')
 if expires_at and tonumber(now) > tonumber(expires_at) then
@@ -29,17 +25,18 @@ if field('cancel_requested') then
 end
 local first = field('follows')
 if first then
-  local first_key = prefix .. 'job:' .. first
-  local end_state = redis.call('HGET', first_key, 'state')
+  if redis.call('EXISTS', prefix .. 'job:' .. first) == 0 then first = owner_of(field('idempotency')) end
+  local first_key = prefix .. 'job:' .. (first or '')
+  local end_state = first and redis.call('HGET', first_key, 'state')
   if end_state == 'done' or end_state == 'dead' then
     local name = end_state == 'done' and 'result' or 'error'
     finish(end_state, name, redis.call('HGET', first_key, name), ARGV[6])
     return end_state
   elseif end_state and not ended(end_state) then
-    wait_for(first)
+    follow(first)
     return 'follows'
   end
-  -- Redis has lost the first job: this one runs in its place.
+  -- The first job is lost, or was discarded: this one runs in its place.
   redis.call('HDEL', key, 'follows')
   redis.call('SET', prefix .. 'idempotency:' .. field('idempotency'), id)
 end

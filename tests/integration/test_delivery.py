@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.exceptions import TaskRevokedError, TimeLimitExceeded
+from celery.exceptions import TaskRevokedError
 from redis import Redis
 
 from diarization.errors import AttemptsExhausted, Cancelled, TimeLimitReached
@@ -193,7 +193,7 @@ def test_a_quick_shutdown_hands_the_job_back_and_counts_no_attempt(
 def test_a_time_limit_ends_the_job_for_good(redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path) -> None:
     start_worker()
     job = diarize.apply_async(("http://stand.in/sleep/60",), time_limit=1)
-    with pytest.raises(TimeLimitExceeded):
+    with pytest.raises(TimeLimitReached):
         job.get(timeout=30)
     assert record(job).state is State.DEAD
     assert record(job).error == describe(TimeLimitReached("time_limit=1 s is over"))
@@ -348,15 +348,17 @@ def test_a_cancel_counts_also_while_no_worker_is_up(
             job.get(timeout=5)
     start_worker()
     diarize.delay("http://stand.in/turns/7/1").get(timeout=30)
-    wait_until(lambda: redis.zcard("diarize:unanswered") == 0, what="their chords, had they any, would have been told")
+    wait_until(
+        lambda: redis.zcard("diarize:jobs:unanswered") == 0, what="their chords, had they any, would have been told"
+    )
     assert [starts(tmp_path, f"http://stand.in/turns/{n}/1") for n in (5, 6, 7)] == [0, 0, 1]
 
 
 def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Callable[..., Worker]) -> None:
     """Also where no other job ends afterwards, and a worker that is gone with it."""
     worker = start_worker(QUEUE_RETENTION_DAYS=2 / 86400)
-    redis.hset("diarize:workers", "gone", "{}")
-    redis.zadd("diarize:workers_seen", {"gone": 5})
+    redis.hset("diarize:fleet:workers", "gone", "{}")
+    redis.zadd("diarize:fleet:workers_seen", {"gone": 5})
     done = diarize.delay("http://stand.in/turns/5/1", idempotency_key="kept-as-long")
     done.get(timeout=30)
     dead = diarize.delay("http://stand.in/fail/permanent")
@@ -364,4 +366,7 @@ def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Cal
     wait_until(lambda: "2 jobs are past their retention" in worker.log or worker.log.count("past their retention") == 2)
     wait_until(lambda: "worker gone has been silent for an hour" in worker.log)
     ours = {key for key in redis.scan_iter("diarize:*") if "_kombu" not in key and "celery-task-meta" not in key}
-    assert ours == {f"diarize:{name}" for name in ("leader", "rounds", "lapsed_at", "workers", "workers_seen")}
+    assert ours == {
+        f"diarize:{name}"
+        for name in ("leader", "fleet:rounds", "fleet:lapsed_at", "fleet:workers", "fleet:workers_seen")
+    }

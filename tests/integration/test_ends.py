@@ -57,7 +57,7 @@ def state(job_id: str) -> State:
 def settled(redis: Redis) -> bool:
     """Nothing waits, nothing is held, and Celery has been told of every end."""
     return not (
-        redis.zcard("diarize:unanswered")
+        redis.zcard("diarize:jobs:unanswered")
         or redis.hlen("diarize:unacked")
         or redis.zcard("diarize:state:queued")
         or redis.zcard("diarize:state:running")

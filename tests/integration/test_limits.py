@@ -110,8 +110,8 @@ def test_a_stop_within_the_grace_finishes_the_job(
 
 def announce(redis: Redis, name: str, room_bytes: float) -> None:
     """As a worker of that size would."""
-    redis.hset("diarize:workers", name, json.dumps({"role": "gpu", "room_bytes": int(room_bytes)}))
-    redis.zadd("diarize:workers_seen", {name: time.time() + 3600})
+    redis.hset("diarize:fleet:workers", name, json.dumps({"role": "gpu", "room_bytes": int(room_bytes)}))
+    redis.zadd("diarize:fleet:workers_seen", {name: time.time() + 3600})
 
 
 HOURS = 3000  # a terabyte: more than any machine that runs these tests has
@@ -134,19 +134,19 @@ def test_a_recording_that_fits_another_worker_waits_for_it(
     job = diarize.delay(f"http://stand.in/memory/{HOURS * 3600}")
     wait_until(lambda: record(job).ticket_number >= 4, what="it has been looked at several times")
     wait_until(lambda: record(job).state is State.DUE and record(job).attempts == 0, what="no attempt counts")
-    assert record(job).needs_bytes == needed_bytes(HOURS * 3600)
+    assert needed_bytes(HOURS * 3600) <= (record(job).needs_bytes or 0) <= 2 * needed_bytes(HOURS * 3600)
     assert (record(job).last_error or {})["code"] == "no_room"
     assert starts(tmp_path, f"/memory/{HOURS * 3600}") == 1, "later looks know what it needs"
     diarize.delay("http://stand.in/turns/5/1").get(timeout=30)
-    redis.zrem("diarize:workers_seen", "large")
+    redis.zrem("diarize:fleet:workers_seen", "large")
     with pytest.raises(DoesNotFit):
         job.get(timeout=30)
 
 
 def test_workers_announce_their_room(redis: Redis, start_worker: Callable[..., Worker]) -> None:
     worker = start_worker(QUEUE_LEASE_SECONDS=2)
-    wait_until(lambda: redis.hlen("diarize:workers"))
-    name, facts = next(iter(redis.hgetall("diarize:workers").items()))
+    wait_until(lambda: redis.hlen("diarize:fleet:workers"))
+    name, facts = next(iter(redis.hgetall("diarize:fleet:workers").items()))
     assert name == f"w0@test ({worker.process.pid})"
     assert json.loads(facts)["role"] == "gpu"
     assert json.loads(facts)["room_bytes"] > 1e8

@@ -219,11 +219,11 @@ def test_a_redis_that_lost_data_is_told_from_a_quiet_one(
     folder.mkdir()
     with EmbeddedValkey(folder, persistent=True) as server, Redis.from_url(server.url) as client:
         worker = start_worker(REDIS_URL=server.url)
-        rounds = wait_until(lambda: int(client.get("diarize:rounds") or 0))
+        rounds = wait_until(lambda: int(client.get("diarize:fleet:rounds") or 0))
         server.kill()
         shutil.copytree(folder, backup)
         server.start()
-        wait_until(lambda: int(client.get("diarize:rounds") or 0) > rounds + 1)
+        wait_until(lambda: int(client.get("diarize:fleet:rounds") or 0) > rounds + 1)
         assert "Redis has lost data" not in worker.log, "a restart that keeps all is none"
         server.kill()
         shutil.rmtree(folder)

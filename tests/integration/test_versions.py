@@ -65,7 +65,7 @@ def test_what_the_first_version_left_is_finished(
 def test_fields_of_a_newer_version_are_passed_over(redis: Redis, start_worker: Callable[..., Worker]) -> None:
     job = diarize.apply_async(("http://stand.in/turns/5/1",), countdown=0.5)
     redis.hset(f"diarize:job:{job.id}", mapping={"colour": "blue", "zone": '{"a": 1}'})
-    redis.hset("diarize:workers", "newer", '{"role": "gpu", "room_bytes": 5, "speed": 3.5}')
+    redis.hset("diarize:fleet:workers", "newer", '{"role": "gpu", "room_bytes": 5, "speed": 3.5}')
     start_worker()
     assert job.get(timeout=20)["segments"]
     assert redis.hget(f"diarize:job:{job.id}", "colour") == "blue", "they are left as they are"
