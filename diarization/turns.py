@@ -57,7 +57,9 @@ class Provenance(_Frozen):
         revision: Hub commit, where known.
         versions: Library name to version.
         device: `cpu` or `cuda:N`; the GPU's own name stands in `gpu`.
-        precision: `exact` (stock's answer) or `fast`.
+        precision: `exact` (stock's answer) or `fast`, as it was done and not as it was asked for.
+        trunk: How the speaker network's trunk ran, and in what arithmetic: `per chunk, float32`, `whole recording,
+            bfloat16`.
         provider: `local` or `runpod`.
         stage_seconds: Wall seconds by stage.
         queue_seconds: From submit to the start of this attempt.
@@ -71,6 +73,7 @@ class Provenance(_Frozen):
     device: str = ""
     gpu: str | None = None
     precision: str = "exact"
+    trunk: str = ""
     provider: str = "local"
     stage_seconds: dict[str, float] = Field(default_factory=dict)
     queue_seconds: float | None = None

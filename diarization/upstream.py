@@ -12,21 +12,27 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"\s*torchcodec is not installed correctly", category=UserWarning)
     from pyannote.audio import Pipeline
     from pyannote.audio.core.pipeline import expand_subfolders
-    from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet
+    from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet, WeSpeakerResNet34
     from pyannote.audio.pipelines import SpeakerDiarization
+    from pyannote.audio.pipelines.clustering import AgglomerativeClustering, VBxClustering
     from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
     from pyannote.audio.telemetry import set_telemetry_metrics
     from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
     from pyannote.audio.utils.hf_hub import AssetFileName, download_from_hf_hub
+    from pyannote.audio.utils.vbx import cluster_vbx
 
 __all__ = [
+    "AgglomerativeClustering",
     "AssetFileName",
     "BaseWeSpeakerResNet",
     "DiarizeOutput",
     "MissingDependency",
     "Pipeline",
     "SpeakerDiarization",
+    "VBxClustering",
+    "WeSpeakerResNet34",
     "WrongDependencyVersion",
+    "cluster_vbx",
     "download_from_hf_hub",
     "expand_subfolders",
 ]

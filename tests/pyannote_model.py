@@ -10,7 +10,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
+from diarization.hub import load_pipeline
 from diarization.pipeline import PyannoteDiarizer, load
+from diarization.upstream import SpeakerDiarization
 
 RECORDINGS = Path(__file__).resolve().parent.parent / "recordings"
 SAMPLE = RECORDINGS / "sample" / "sample.wav"
@@ -21,6 +23,12 @@ SAMPLE_RATE = 16_000
 def pyannote() -> PyannoteDiarizer:
     """The bundled model on the CPU, embeddings included; reads `file://` URLs below the recordings that come along."""
     return load(DiarizerOptions(model=str(BUNDLED_MODEL), device="cpu", embeddings=True, recordings_dir=RECORDINGS))
+
+
+@cache
+def untouched() -> SpeakerDiarization:
+    """The bundled pipeline as pyannote loads it, on the CPU: stock."""
+    return load_pipeline(str(BUNDLED_MODEL)).pipeline
 
 
 def sample(start: float = 0.0, end: float = 30.0) -> NDArray[np.float32]:

@@ -54,7 +54,7 @@ def test_the_wire_names_are_those_of_the_contract() -> None:
     assert data["segments"] == [{"start": 0.0, "end": 5.2, "speaker": "SPEAKER_00"}]
     assert list(data) == ["segments", "exclusive_segments", "speakers", "audio_seconds", "warnings", "provenance"]
     assert set(data["provenance"]) == {
-        *("model", "revision", "versions", "device", "gpu", "precision", "provider"),
+        *("model", "revision", "versions", "device", "gpu", "precision", "trunk", "provider"),
         *("stage_seconds", "queue_seconds", "attempts", "cost_usd"),
     }
 

@@ -1,0 +1,227 @@
+"""Each exact speed-up against stock pyannote's own function, on what the networks give and on what they may give."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pyannote.core import SlidingWindow, SlidingWindowFeature
+from scipy.cluster.hierarchy import fcluster
+from scipy.cluster.hierarchy import linkage as scipy_linkage
+from scipy.spatial.distance import cdist as scipy_cdist
+
+from diarization import linkage as linkage_module
+from diarization import vbx as vbx_module
+from diarization.clustering import bound_clustering, cdist
+from diarization.diarizer import BUNDLED_MODEL
+from diarization.linkage import linkage
+from diarization.reconstruction import reconstruct, speaker_count, to_annotation
+from diarization.stock import stock_diarization
+from diarization.turns import SpeakerHints, Turn
+from diarization.upstream import AgglomerativeClustering, SpeakerDiarization, cluster_vbx
+from diarization.vbx import cluster_vbx as streamed_vbx
+from tests.pyannote_model import SAMPLE_RATE, pyannote, sample, untouched
+
+pytestmark = pytest.mark.model
+
+NO_HINTS = SpeakerHints()
+CHUNKS = SlidingWindow(start=0.0, duration=10.0, step=1.0)
+FRAMES = SlidingWindow(start=0.0, duration=0.0619375, step=0.016875)  # of the bundled segmentation
+
+
+def ignore(stage: str, done: int, total: int) -> None:
+    """A report nobody reads."""
+
+
+def voices(count: int, speakers: int = 6, seed: int = 0) -> NDArray[np.float64]:
+    """Embeddings as overlapping chunks give them: each close to the one before, of length 1; some are far off."""
+    rng = np.random.default_rng(seed)
+    spread = np.exp(-np.arange(256) / 70)
+    centres = rng.standard_normal((speakers, 256)) * spread
+    drift, rows = np.zeros(256), np.empty((count, 256))
+    for row in range(count):
+        drift = 0.8 * drift + 0.6 * rng.standard_normal(256) * spread
+        rows[row] = centres[(row // 20 * 7) % speakers] + drift * (1.5 if rng.random() < 0.05 else 0.5)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+# Linkage
+
+
+@pytest.mark.parametrize("count", [2, 3, 50, 1500])
+def test_linkage_makes_scipys_merges(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
+    points = voices(count, seed=count)
+
+    ours, scipys = linkage(points.copy()), scipy_linkage(points, method="centroid", metric="euclidean")
+
+    assert np.array_equal(ours[:, [0, 1, 3]], scipys[:, [0, 1, 3]])
+    assert ours[:, 2] == pytest.approx(scipys[:, 2], abs=1e-12)
+
+
+def test_an_hour_of_embeddings_falls_into_scipys_clusters() -> None:
+    hour = np.tile(voices(450), (10, 1)) + 1e-3 * np.random.default_rng(1).standard_normal((4500, 256))
+    assert len(hour) > linkage_module.MATRIX_POINTS
+
+    ours, scipys = linkage(hour), scipy_linkage(hour, method="centroid", metric="euclidean")
+
+    assert np.array_equal(fcluster(ours, 0.6, "distance"), fcluster(scipys, 0.6, "distance"))
+    assert np.array_equal(ours[:, [0, 1, 3]], scipys[:, [0, 1, 3]])
+
+
+def test_points_that_coincide_fall_into_scipys_clusters_under_whatever_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
+    points = np.tile(voices(100), (4, 1))
+
+    ours, scipys = (
+        fcluster(make(points.copy(), method="centroid"), 0.6, "distance") for make in (linkage, scipy_linkage)
+    )
+
+    assert len(set(zip(ours, scipys, strict=True))) == len(set(ours)) == len(set(scipys)) > 1
+
+
+def test_what_is_no_number_is_refused_as_by_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
+
+    with pytest.raises(ValueError, match="finite"):
+        linkage(np.full((3, 4), np.nan))
+
+
+# VBx, distances, and stock's clustering with them
+
+
+@pytest.mark.parametrize("smoothing", [7.0, -1.0])
+def test_vbx_in_blocks_leaves_the_speakers_that_stock_leaves(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vbx_module, "STOCK_ENTRIES", 0)
+    monkeypatch.setattr(vbx_module, "_BLOCK", 5_000)
+    clustering, points = untouched().clustering, voices(900)
+    _, initial = np.unique(fcluster(scipy_linkage(points, method="centroid"), 0.6, "distance"), return_inverse=True)
+    features, between = clustering.plda(points), clustering.plda.phi
+
+    stock, stock_shares = cluster_vbx(initial, features, between, 0.07, 0.8, 20, smoothing)
+    ours, shares = streamed_vbx(initial, features, between, 0.07, 0.8, 20, smoothing)
+
+    left = stock_shares > 1e-7
+    assert 1 < left.sum() < len(left)
+    assert shares == pytest.approx(stock_shares[left], abs=1e-9)
+    assert ours == pytest.approx(stock[:, left], abs=1e-9)
+
+
+def test_distances_in_blocks_are_scipys_bit_for_bit() -> None:
+    rows, columns = voices(9000).astype(np.float32), voices(5, seed=2)
+
+    assert np.array_equal(cdist(rows, columns, "cosine"), scipy_cdist(rows, columns, "cosine"))
+
+
+def recording(chunks: int, speakers: int) -> tuple[NDArray[np.float32], SlidingWindowFeature]:
+    """Embeddings and segmentations of as many chunks."""
+    rng = np.random.default_rng(chunks)
+    embeddings = voices(chunks * 3, speakers, seed=1).reshape(chunks, 3, 256).astype(np.float32)
+    talking = np.repeat(rng.random((chunks, 31, 3)) < 0.35, 19, axis=1)[:, :589]
+    return embeddings, SlidingWindowFeature(talking.astype(np.uint8), CHUNKS)
+
+
+@pytest.mark.parametrize("hints", [{}, {"num_clusters": 3}, {"min_clusters": 9}, {"max_clusters": 2}])
+@pytest.mark.parametrize("kind", ["VBx", "agglomerative"])
+def test_stocks_clustering_gives_the_same_with_our_parts(
+    kind: str, hints: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
+    monkeypatch.setattr(vbx_module, "STOCK_ENTRIES", 0)
+    stock = untouched().clustering if kind == "VBx" else agglomerative()
+    ours = SimpleNamespace(clustering=copy.copy(stock))
+    bound_clustering(ours)  # type: ignore[arg-type]
+    embeddings, segmentations = recording(chunks=400, speakers=6)
+    bounds = {"min_clusters": 1, "max_clusters": np.inf, "num_clusters": None} | hints
+
+    expected = stock(embeddings=embeddings.copy(), segmentations=segmentations, **bounds)
+    given = ours.clustering(embeddings=embeddings.copy(), segmentations=segmentations, **bounds)
+
+    assert type(stock).__name__ in type(ours.clustering).__name__ != type(stock).__name__
+    assert np.array_equal(given[0], expected[0])
+    assert given[2] == pytest.approx(expected[2], abs=1e-6)
+
+
+def agglomerative() -> AgglomerativeClustering:
+    """As in speaker-diarization-3.1."""
+    clustering = AgglomerativeClustering(metric="cosine")
+    return clustering.instantiate({"method": "centroid", "min_cluster_size": 12, "threshold": 0.7045654963945799})
+
+
+# What comes after the networks
+
+
+@pytest.mark.parametrize(("chunks", "speakers"), [(1, 1), (2, 3), (60, 4), (60, 40)])
+def test_counts_frames_and_turns_are_stocks(chunks: int, speakers: int) -> None:
+    _, small = recording(chunks, 6)
+    small.data[:: max(2, chunks // 5)] = 0
+    floats = SlidingWindowFeature(small.data.astype(np.float32), CHUNKS)
+    rng = np.random.default_rng(speakers)
+    clusters = rng.integers(0, speakers, (chunks, 3)).astype(np.int8)
+    clusters[small.data.sum(axis=1) == 0] = -2
+    clusters[0, 0] = speakers - 1
+
+    count, stock_count = (
+        speaker_count(small, FRAMES, warm_up=(0.0, 0.0)),
+        SpeakerDiarization.speaker_count(floats, FRAMES, warm_up=(0.0, 0.0)),
+    )
+    discrete, stock_discrete = (
+        reconstruct(small, clusters, count),
+        SpeakerDiarization.reconstruct(untouched(), floats, clusters, stock_count),
+    )
+
+    assert np.array_equal(count.data, stock_count.data)
+    assert count.data.dtype == stock_count.data.dtype
+    assert discrete.data.dtype == np.uint8
+    assert np.array_equal(discrete.data, stock_discrete.data)
+    assert discrete.sliding_window.__dict__ == stock_discrete.sliding_window.__dict__
+    for off in (0.0, 0.3):
+        for on in (0.0, 0.2):
+            ours = to_annotation(discrete, min_duration_on=on, min_duration_off=off)
+            stocks = SpeakerDiarization.to_annotation(stock_discrete, min_duration_on=on, min_duration_off=off)
+            assert list(ours.itertracks(yield_label=True)) == list(stocks.itertracks(yield_label=True))
+
+
+def test_the_bundled_models_segmentations_take_a_byte_a_frame_and_are_those_of_stock() -> None:
+    file = {"waveform": torch.from_numpy(sample(5, 18))[None], "sample_rate": SAMPLE_RATE}
+    ours = pyannote()._pipeline.get_segmentations(file)
+    stocks = untouched().get_segmentations(file)
+
+    assert ours.data.dtype == np.uint8
+    assert np.array_equal(ours.data, stocks.data)
+
+
+# Edge cases: stock's answer
+
+
+def loop(start: float, end: float, seconds: float) -> NDArray[np.float32]:
+    """A stretch of the sample again and again."""
+    part = sample(start, end)
+    return np.resize(part, int(seconds * SAMPLE_RATE))
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param(lambda: np.zeros(12 * SAMPLE_RATE, np.float32), id="silence"),
+        pytest.param(lambda: sample(7, 8), id="one second"),
+        pytest.param(lambda: loop(7.2, 8.0, 15), id="one speaker"),
+        pytest.param(lambda: loop(8, 14, 20) + loop(20, 26, 20), id="all the time two at once"),
+    ],
+)
+@pytest.mark.timeout(600)
+def test_unusual_recordings_get_stocks_answer(samples: Callable[[], NDArray[np.float32]]) -> None:
+    given = pyannote().diarize_waveform(samples(), NO_HINTS, ignore)
+    expected, _ = stock_diarization(samples(), str(BUNDLED_MODEL), batch_sizes=(8, 1))
+
+    assert turns(given.segments) == turns(expected.segments)
+    assert turns(given.exclusive_segments) == turns(expected.exclusive_segments)
+
+
+def turns(segments: tuple[Turn, ...]) -> list[tuple[float, float, str]]:
+    return [(turn.start, turn.end, turn.speaker) for turn in segments]
