@@ -131,15 +131,6 @@ def test_no_waveform_is_kept_after_its_job() -> None:
     assert gone() is None
 
 
-def test_a_precision_that_is_not_there_is_exact_and_says_so() -> None:
-    diarizer = load(DiarizerOptions(model=str(BUNDLED_MODEL), device="cpu", precision="fast"))
-
-    result = diarizer.diarize_waveform(np.zeros(SAMPLE_RATE, np.float32), NO_HINTS, ignore)
-
-    assert result.provenance.precision == "exact"
-    assert result.warnings == ("precision 'fast' is not available in this version; the answer is exact",)
-
-
 def test_a_gpu_that_is_not_there_is_named() -> None:
     with pytest.raises(ModelUnavailable, match="the device cuda:99 was asked for, but torch sees"):
         load(DiarizerOptions(model=str(BUNDLED_MODEL), device="cuda:99"))

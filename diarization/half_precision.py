@@ -1,0 +1,44 @@
+"""Whether a network is faster in half precision on this device: measured, because what a processor claims says little.
+
+A CPU may have instructions for bfloat16 and still be faster in float32: so one with AVX-512 BF16 but without AMX. fp16
+is slow on CPUs; on GPUs it is closer to float32 than bfloat16 is, at the same speed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import torch
+
+GAIN: Final = 1.3
+"""Less is not worth another answer."""
+
+_FRAMES: Final = 512  # of the filter bank: five seconds
+_TRIES: Final = 3
+
+
+@torch.inference_mode()
+def best_precision(trunk: Any, device: torch.device) -> torch.dtype:
+    """The type in which `trunk` runs best: float32, or a half one that is faster by `GAIN`.
+
+    Args:
+        trunk: A network with `forward_frames`, which takes (batch, frames, 80); in float32, on `device`.
+        device: Where it runs.
+    """
+    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+    exact = _seconds(trunk, torch.float32, device)
+    return half if _seconds(trunk.to(half), half, device) * GAIN < exact else torch.float32
+
+
+def _seconds(trunk: Any, precision: torch.dtype, device: torch.device) -> float:
+    """Of the fastest of a few runs, after one that warms up."""
+    bank = torch.zeros((1, _FRAMES, 80), dtype=precision, device=device)
+    seconds = []
+    for _ in range(1 + _TRIES):
+        began = time.perf_counter()
+        trunk.forward_frames(bank.clone())
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:])

@@ -1,0 +1,161 @@
+"""Fast, and not stock's answer: the speaker network's trunk once over the recording instead of once per chunk.
+
+Chunks overlap by nine tenths, so that the trunk computes each frame ten times. Here it runs over the recording once, in
+blocks with as much context as it can see; a chunk's embeddings are pooled, by the model's own head, from those of the
+frames that lie in the chunk.
+
+What it trades: stock takes the mean of each chunk's filter bank away from it, so that a frame has up to ten values.
+Here it is the mean of the ten seconds around the frame. And at a chunk's ends the trunk hears the recording go on,
+where stock has it hear nothing. Blocks trade nothing: the frames equal those of one run over everything.
+
+The trunk may run in half precision; the pooling does not, which can give NaN in it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import pad
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from diarization.batches import FittingBatch
+from diarization.half_precision import best_precision
+from diarization.masks import Masks
+from diarization.shared_trunk import Floats, SharedTrunk
+from diarization.upstream import SpeakerDiarization, WeSpeakerResNet34
+
+STRIDE: Final = 8
+"""Filter bank frames a frame of the trunk: three of its four layers halve the time."""
+
+CONTEXT: Final = 112
+"""Filter bank frames that a frame of the trunk sees to each side, by its convolutions' widths and strides."""
+
+CENTRING: Final = 999
+"""Filter bank frames whose mean is taken away: as many as a chunk has, and one, so that there is a middle."""
+
+
+def whole_trunk(pipeline: SpeakerDiarization, batch: FittingBatch, blocks: FittingBatch) -> torch.dtype | None:
+    """Let `pipeline` compute its embeddings this way, in the precision that is best on its device.
+
+    Args:
+        pipeline: On its device.
+        batch: Chunks pooled at a time.
+        blocks: Frames of the trunk at a time, of 80 ms.
+
+    Returns:
+        The trunk's precision; None where the speaker network is of another kind, and nothing was changed.
+    """
+    model: Any = getattr(pipeline._embedding, "model_", None)
+    if not isinstance(model, WeSpeakerResNet34) or model.hparams["fbank_centering_span"] is not None:
+        return None
+    precision = best_precision(fused(model.resnet), pipeline._embedding.device)
+    trunk = WholeTrunk(pipeline, batch, blocks, precision)
+    pipeline.get_embeddings = trunk.get_embeddings  # type: ignore[method-assign]
+    return precision
+
+
+class WholeTrunk(SharedTrunk):
+    """Stands in for `SpeakerDiarization.get_embeddings`."""
+
+    def __init__(
+        self, pipeline: SpeakerDiarization, batch: FittingBatch, blocks: FittingBatch, precision: torch.dtype
+    ) -> None:
+        super().__init__(pipeline, batch)
+        self._blocks, self._precision = blocks, precision
+        self._trunk = fused(pipeline._embedding.model_.resnet).to(precision)
+
+    def _fill(self, embeddings: Floats, file: dict[str, Any], masks: Masks, report: Callable[[int, int], None]) -> None:
+        bank = FilterBank(self._pipeline, file["waveform"], masks)
+        starts = np.rint(masks.active * masks.window.step * bank.per_second / STRIDE).astype(int)
+        length, total = -(-bank.chunk_frames // STRIDE), -(-bank.frames // STRIDE)
+        held, begin, pooled = self._nothing(0), 0, 0
+
+        def pool(chunks: NDArray[np.intp]) -> Floats:
+            inside = [held[..., start - begin : start - begin + length] for start in starts[chunks]]
+            return self._pool(torch.cat(inside), masks.of(masks.active[chunks]))
+
+        report(0, total)
+        for block, frames in self._blocks.run(lambda block: self._frames(bank, block, starts, length), range(total)):
+            held = torch.cat([held, frames], dim=-1)
+            complete = int(np.searchsorted(starts, block.stop - length, side="right"))
+            for chunks, embedded in self.batch.run(pool, np.arange(pooled, complete)):
+                embeddings[masks.active[chunks]] = embedded
+            pooled = complete
+            needed = min(starts[pooled], block.stop) if pooled < len(starts) else block.stop
+            held, begin = held[..., needed - begin :], needed
+            report(block.stop, total)
+
+    def _frames(self, bank: FilterBank, block: range, starts: NDArray[np.intp], length: int) -> torch.Tensor:
+        """The trunk's frames of a block, shape (1, features, 1, frames); zeros where no chunk needs them."""
+        next_chunk = int(np.searchsorted(starts, block.start - length, side="right"))
+        if next_chunk == len(starts) or starts[next_chunk] >= block.stop:
+            return self._nothing(len(block))
+        start = max(0, block.start * STRIDE - CONTEXT)
+        end = min(bank.frames, block.stop * STRIDE + CONTEXT)
+        frames: torch.Tensor = self._trunk.forward_frames(bank.centred(start, end)[None].to(self._precision))
+        skipped = block.start - start // STRIDE
+        return frames[..., skipped : skipped + len(block)].flatten(1, 2)[:, :, None].float()
+
+    def _nothing(self, frames: int) -> torch.Tensor:
+        return torch.zeros((1, self._trunk.pool.in_dim, 1, frames), device=self._pipeline._embedding.device)
+
+
+class FilterBank:
+    """Log mel energies of a recording, computed where they are asked for.
+
+    Attributes:
+        frames: How many there are, up to the end of the last chunk, which is filled up with zeros.
+        chunk_frames: How many a chunk has.
+        per_second: Frames a second.
+    """
+
+    def __init__(self, pipeline: SpeakerDiarization, waveform: torch.Tensor, masks: Masks) -> None:
+        embedding = pipeline._embedding
+        self._model, self._device, self._waveform = embedding.model_, embedding.device, waveform
+        rate, options = embedding.sample_rate, embedding.model_.hparams
+        self._hop, self._width = (int(rate * ms / 1000) for ms in (options.frame_shift, options.frame_length))
+        self.per_second = rate / self._hop
+        chunk_samples = round(masks.window.duration * rate)
+        self.chunk_frames = self._count(chunk_samples)
+        self.frames = self._count(chunk_samples + (masks.chunks - 1) * round(masks.window.step * rate))
+
+    def centred(self, start: int, end: int) -> torch.Tensor:
+        """Frames `start` to `end` without the mean of those around them, shape (end - start, bands)."""
+        width = min(CENTRING, self.frames)
+        windows = torch.arange(start, end, device=self._device) - width // 2
+        windows = windows.clamp(0, self.frames - width)
+        first = min(start, int(windows[0]))
+        bank = self._raw(first, max(end, int(windows[-1]) + width))
+        sums = pad(bank.double().cumsum(dim=0), (0, 0, 1, 0))
+        windows -= first
+        means = (sums[windows + width] - sums[windows]) / width
+        return bank[start - first : end - first] - means.float()
+
+    def _raw(self, start: int, end: int) -> torch.Tensor:
+        samples = self._waveform[:, start * self._hop : (end - 1) * self._hop + self._width]
+        missing = (end - start - 1) * self._hop + self._width - samples.shape[1]
+        # The scale is that of 16-bit samples, which the model was trained on.
+        bank: torch.Tensor = self._model._fbank(pad(samples, (0, missing)).to(self._device) * 2**15)
+        return bank
+
+    def _count(self, samples: int) -> int:
+        return 1 + (samples - self._width) // self._hop
+
+
+def fused(resnet: torch.nn.Module) -> Any:
+    """A copy of the trunk with each batch norm made part of the convolution before it: the same to rounding."""
+    trunk: Any = copy.deepcopy(resnet).eval()
+    layers = (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
+    for part in (trunk, *(block for layer in layers for block in layer)):
+        for convolution, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")):
+            if hasattr(part, convolution):
+                setattr(part, convolution, fuse_conv_bn_eval(getattr(part, convolution), getattr(part, norm)))
+                setattr(part, norm, torch.nn.Identity())
+        if len(getattr(part, "shortcut", ())):
+            part.shortcut = fuse_conv_bn_eval(*part.shortcut)
+    return trunk
