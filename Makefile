@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format docs bench bench-queue chaos clean
+.PHONY: help install demo test test-fast lint format docs bench bench-memory bench-gpu bench-queue chaos clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,7 +53,7 @@ format: $(READY) ## Format the code
 docs: $(READY) ## Write the generated parts of README and .env.example anew
 	@$(BIN)/python -m docs.generate
 
-bench: $(READY) ## Ours and stock pyannote on the same waveforms: turns, DER, seconds
+bench: $(READY) ## Ours (exact and fast) and stock pyannote on the same waveforms: turns, DER, seconds, memory; within 20 minutes
 	@$(BIN)/python -m benchmarks.bench
 
 chaos: $(READY) ## A soak that kills, freezes and cuts things while jobs run; SEED=… MINUTES=… (6.5)
@@ -61,6 +61,12 @@ chaos: $(READY) ## A soak that kills, freezes and cuts things while jobs run; SE
 
 bench-queue: $(READY) ## What a job costs the queue, beside plain Celery, with 10 to 20,000 jobs waiting
 	@$(BIN)/python -m benchmarks.queue
+
+bench-memory: $(READY) ## Peak memory of jobs of 1, 3 and 10 hours; the stages after the networks beside stock's
+	@$(BIN)/python -m benchmarks.bench_memory
+
+bench-gpu: $(READY) ## On a GPU: ours and stock, and several jobs in a row
+	@$(BIN)/python -m benchmarks.bench_gpu
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

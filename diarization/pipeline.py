@@ -74,11 +74,15 @@ def load(options: DiarizerOptions) -> PyannoteDiarizer:
 
 
 class PyannoteDiarizer:
-    """A `Diarizer`. One job at a time: the pipeline is not made for several threads."""
+    """A `Diarizer`. One job at a time: the pipeline is not made for several threads.
+
+    Attributes:
+        device: Where the networks run.
+    """
 
     def __init__(self, loaded: LoadedPipeline, device: torch.device, options: DiarizerOptions) -> None:
         self._pipeline = loaded.pipeline
-        self._device = device
+        self.device = device
         self._options = options
         self._provenance = Provenance(
             model=loaded.name,
@@ -92,8 +96,8 @@ class PyannoteDiarizer:
 
     def _speed_up(self) -> None:
         """Move the pipeline to its device, and replace those of its steps that can be had sooner."""
-        pipeline, sizes = self._pipeline, BATCH_SIZES[self._device.type]
-        pipeline.to(self._device)
+        pipeline, sizes = self._pipeline, BATCH_SIZES[self.device.type]
+        pipeline.to(self.device)
         pipeline.segmentation_batch_size = sizes.segmentation
         pipeline.embedding_batch_size = sizes.embedding
         fit_segmentation(pipeline, FittingBatch(sizes.segmentation))
@@ -225,7 +229,7 @@ class PyannoteDiarizer:
 
     def _give_memory_back(self) -> None:
         """What torch keeps of the GPU for its next tensors goes to whoever else needs it."""
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
 

@@ -26,6 +26,7 @@ from diarization.device import choose_device, gpu_name
 from diarization.diarizer import BUNDLED_MODEL
 from diarization.errors import DiarizationError
 from diarization.scoring import der, read_rttm
+from diarization.stages import StageWatch
 from diarization.turns import Diarization, Provenance, SpeakerHints, Turn, total_seconds
 from diarization.upstream import Pipeline
 
@@ -64,11 +65,14 @@ def stock_diarization(
         pipeline.to(chosen)
         if batch_sizes:
             pipeline.segmentation_batch_size, pipeline.embedding_batch_size = batch_sizes
+        watch = StageWatch(lambda stage, done, total: None)
         began = time.perf_counter()
         output: Any = pipeline(
             {"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE},
+            hook=watch,
             **(hints or SpeakerHints()).model_dump(),
         )
+        watch.finish()
         seconds = time.perf_counter() - began
     answer = output.serialize()
     segments = tuple(Turn(**turn) for turn in answer["diarization"])
@@ -77,7 +81,13 @@ def stock_diarization(
         exclusive_segments=tuple(Turn(**turn) for turn in answer["exclusive_diarization"]),
         speakers=total_seconds(segments),
         audio_seconds=len(samples) / SAMPLE_RATE,
-        provenance=Provenance(model=Path(model).name, device=str(chosen), gpu=gpu_name(chosen)),
+        provenance=Provenance(
+            model=Path(model).name,
+            device=str(chosen),
+            gpu=gpu_name(chosen),
+            trunk="stock",
+            stage_seconds=watch.stage_seconds,
+        ),
     )
     return result, seconds
 

@@ -127,16 +127,17 @@ def recording(chunks: int, speakers: int) -> tuple[NDArray[np.float32], SlidingW
 
 
 @pytest.mark.parametrize("hints", [{}, {"num_clusters": 3}, {"min_clusters": 9}, {"max_clusters": 2}])
+@pytest.mark.parametrize("speakers", [1, 6, 20])
 @pytest.mark.parametrize("kind", ["VBx", "agglomerative"])
 def test_stocks_clustering_gives_the_same_with_our_parts(
-    kind: str, hints: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    kind: str, speakers: int, hints: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
     monkeypatch.setattr(vbx_module, "STOCK_ENTRIES", 0)
     stock = untouched().clustering if kind == "VBx" else agglomerative()
     ours = SimpleNamespace(clustering=copy.copy(stock))
     bound_clustering(ours)  # type: ignore[arg-type]
-    embeddings, segmentations = recording(chunks=400, speakers=6)
+    embeddings, segmentations = recording(chunks=400, speakers=speakers)
     bounds = {"min_clusters": 1, "max_clusters": np.inf, "num_clusters": None} | hints
 
     expected = stock(embeddings=embeddings.copy(), segmentations=segmentations, **bounds)
