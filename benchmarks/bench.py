@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.make_meeting import SAMPLE_RATE, mix
 from benchmarks.outcome import Points, plot, write
-from diarization.benchmark import Row, compare, hardware, table
+from diarization.benchmark import WIDTH, Row, compare, hardware, table
 from diarization.scoring import Span, der, read_rttm, read_uem
 from diarization.turns import Turn
 
@@ -86,7 +86,7 @@ def main() -> int:
     lost = total["fast"] - total["stock"]
     path = write("bench", {"rows": [row.to_json() for row in rows], "pooled_der": total, "fast_der_lost": lost})
     plot("bench", costs(rows), "minutes of audio", "seconds")
-    console, machine = Console(width=150), hardware()
+    console, machine = Console(width=WIDTH), hardware()
     console.print(table(rows))
     console.print("DER over the set: " + ", ".join(f"{name} {value:.2%}" for name, value in total.items()))
     processor = machine["gpu"] or machine["cpu"]

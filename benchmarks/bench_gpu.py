@@ -3,9 +3,9 @@
     python -m benchmarks.bench_gpu [--minutes 60] [--jobs 3] [--seconds-per-hour 5]
 
 Busy is the share of the time, from the first file to the last turn, in which a kernel runs, as the driver
-counts it (`nvidia-smi`). Jobs run one after the other in one process, as in a worker. Exits with 1 where a turn of
-`exact` is not stock's, where `exact` is slower than three times stock or than `--seconds-per-hour`, or where there is no
-GPU.
+counts it (`nvidia-smi`). Jobs run one after the other in one process, as in a worker. Exits with 1 where a turn
+of `exact` is not stock's, where `exact` takes more than a third of stock's time or than `--seconds-per-hour`, or
+where there is no GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.console import Console
 
 from benchmarks.make_meeting import SAMPLE_RATE, mix
 from benchmarks.outcome import write
-from diarization.benchmark import compare, hardware, table
+from diarization.benchmark import WIDTH, compare, hardware, table
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.pipeline import load
 from diarization.recording import Recording
@@ -75,7 +75,7 @@ def main() -> int:
         rows = {row.run.contender: row for row in compare(path, ["exact", "fast", "stock"], "cuda")}
         rows_in_a_row = [jobs_in_a_row(path, precision, given.jobs) for precision in ("exact", "fast")]
     write("bench-gpu", {"rows": [row.to_json() for row in rows.values()], "in_a_row": rows_in_a_row})
-    console, exact = Console(width=150), rows["exact"]
+    console, exact = Console(width=WIDTH), rows["exact"]
     console.print(table(rows.values()))
     for run in rows_in_a_row:
         busy = "unknown" if run["busy"] is None else f"{run['busy']:.0%}"

@@ -13,7 +13,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.table import Table
 
 from diarization.decode import decode
 from diarization.device import choose_device
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.pipeline import BATCH_SIZES, load
-from diarization.scoring import Span, der
+from diarization.scoring import Span, der, read_rttm
 from diarization.stock import stock_diarization
 from diarization.turns import Diarization, SpeakerHints, Turn
 
@@ -38,7 +39,14 @@ CONTENDERS = ("exact", "fast", "stock", "stock as shipped")
 WARM_UP_SAMPLES = 12 * 16_000
 """Stock takes so many before it is measured, so that libraries and device are as warm for it as for ours."""
 
+WIDTH = 140
+"""Columns of the table; in fewer nothing could be read."""
+
 MAX_AUDIO_SECONDS = 48 * 3600.0
+
+
+class BenchmarkFailed(Exception):
+    """A contender failed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def compare(
         uem: What of it is scored; None for all.
 
     Raises:
-        RuntimeError: One of them failed; the message ends with what it said.
+        BenchmarkFailed: One of them failed; the message ends with what it said.
     """
     expected: Diarization | None = None
     for contender in sorted(contenders, key=CONTENDERS.index, reverse=True):
@@ -132,14 +140,14 @@ def run_apart(contender: str, path: Path, device: str) -> Run:
     """`run_here` in a process of its own.
 
     Raises:
-        RuntimeError: It failed.
+        BenchmarkFailed: It failed.
     """
     command = [sys.executable, "-m", "diarization.benchmark", contender, str(path.resolve()), "--device", device]
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise RuntimeError(f"{contender} failed on {path.name}: {said[-1]}")
+        raise BenchmarkFailed(f"{contender} failed on {path.name}: {said[-1]}")
     figures = json.loads(done.stdout)
     return Run(**figures | {"result": Diarization.from_json(figures["result"])})
 
@@ -160,6 +168,31 @@ def run_here(contender: str, path: Path, device: str) -> Run:
         cpu, loaded = time.process_time(), process_memory("VmRSS")
         result, seconds = stock_diarization(samples, model, device=device, batch_sizes=batches)
     return Run(contender, seconds, time.process_time() - cpu, loaded, process_memory("VmHWM"), result)
+
+
+def bench(files: Sequence[Path], reference: Path | None = None, device: str = "auto") -> int:
+    """Print what exact, fast and stock answer and cost on each file.
+
+    Args:
+        files: Local recordings.
+        reference: An RTTM file that holds them all, by name, or the only one.
+        device: As `DIARIZATION_DEVICE`.
+
+    Returns:
+        0; 1 where a turn of exact is not stock's, or something failed, which is said on stderr.
+    """
+    rows: list[Row] = []
+    try:
+        for path in files:
+            name = path.stem if len(files) > 1 else None
+            rows += compare(path, CONTENDERS[:3], device, read_rttm(reference, name) if reference else None)
+    except (BenchmarkFailed, OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    machine, console = hardware(), Console(width=WIDTH)
+    console.print(table(rows))
+    console.print(f"{machine['date']}, {machine['gpu'] or machine['cpu']}, {machine['threads']} threads; DER: collar 0")
+    return int(any(row.run.contender == "exact" and not row.same_turns for row in rows))
 
 
 def table(rows: Iterable[Row]) -> Table:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diarization.errors import DiarizationError, InvalidJob, QueueUnavailable, UrlNotAllowed
+from diarization.errors import DiarizationError, InvalidJob, ModelUnavailable, QueueUnavailable, UrlNotAllowed
 from tasks.console import (
     as_json,
     complain,
@@ -201,6 +201,22 @@ def demo() -> None:
     from tasks.demo import run_demo  # noqa: PLC0415 - of no use to the other commands
 
     raise typer.Exit(DONE if run_demo() else FAILED)
+
+
+@app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")
+def bench(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings on this machine.", exists=True)],
+    reference: Annotated[Path | None, typer.Option(help="Who spoke when, as RTTM: adds the DER.", exists=True)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Diarize recordings here, by exact, fast and stock pyannote: seconds, memory, turns."""
+    try:
+        from diarization import benchmark  # noqa: PLC0415 - torch, which a producer does without
+    except ModuleNotFoundError as error:
+        raise ModelUnavailable(
+            f"{error}: install the model's libraries: pip install 'diarize-queue[worker]'"
+        ) from error
+    raise typer.Exit(benchmark.bench(files, reference, device))
 
 
 def main() -> None:
