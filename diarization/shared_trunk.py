@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyannote.core import SlidingWindowFeature
 
 from diarization.batches import FittingBatch
+from diarization.fused_trunk import fused
 from diarization.masks import Masks
 from diarization.upstream import BaseWeSpeakerResNet, SpeakerDiarization
 
@@ -41,6 +42,7 @@ class SharedTrunk:
 
     def __init__(self, pipeline: SpeakerDiarization, batch: FittingBatch) -> None:
         self._pipeline = pipeline
+        self._trunk = fused(pipeline._embedding.model_.resnet)
         self.batch = batch
 
     @torch.inference_mode()
@@ -84,7 +86,8 @@ class SharedTrunk:
         def embed(chunks: NDArray[np.intp]) -> Floats:
             segments = [masks.window[int(chunk)] for chunk in chunks]
             crops = [pipeline._audio.crop(file, segment, mode="pad")[0][None] for segment in segments]
-            return self._pool(model.forward_frames(torch.vstack(crops).to(device)), masks.of(chunks))
+            bank = model.compute_fbank(torch.vstack(crops).to(device))
+            return self._pool(self._trunk.forward_frames(bank), masks.of(chunks))
 
         report(0, total)
         for chunks, embedded in self.batch.run(embed, masks.active):

@@ -13,7 +13,6 @@ The trunk may run in half precision; the pooling does not, which can give NaN in
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from diarization.batches import FittingBatch
+from diarization.fused_trunk import fused
 from diarization.half_precision import best_precision
 from diarization.masks import Masks
 from diarization.shared_trunk import Floats, SharedTrunk
@@ -67,7 +66,7 @@ class WholeTrunk(SharedTrunk):
     ) -> None:
         super().__init__(pipeline, batch)
         self._blocks, self._precision = blocks, precision
-        self._trunk = fused(pipeline._embedding.model_.resnet).to(precision)
+        self._trunk.to(precision)
 
     def _fill(self, embeddings: Floats, file: dict[str, Any], masks: Masks, report: Callable[[int, int], None]) -> None:
         bank = FilterBank(self._pipeline, file["waveform"], masks)
@@ -145,17 +144,3 @@ class FilterBank:
 
     def _count(self, samples: int) -> int:
         return 1 + (samples - self._width) // self._hop
-
-
-def fused(resnet: torch.nn.Module) -> Any:
-    """A copy of the trunk with each batch norm made part of the convolution before it: the same to rounding."""
-    trunk: Any = copy.deepcopy(resnet).eval()
-    layers = (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
-    for part in (trunk, *(block for layer in layers for block in layer)):
-        for convolution, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")):
-            if hasattr(part, convolution):
-                setattr(part, convolution, fuse_conv_bn_eval(getattr(part, convolution), getattr(part, norm)))
-                setattr(part, norm, torch.nn.Identity())
-        if len(getattr(part, "shortcut", ())):
-            part.shortcut = fuse_conv_bn_eval(*part.shortcut)
-    return trunk

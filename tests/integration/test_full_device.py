@@ -96,10 +96,10 @@ def test_a_job_on_a_full_device_goes_on_in_smaller_batches(room: int) -> None:
 
 
 def test_out_of_memory_for_good_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(waveforms: torch.Tensor) -> torch.Tensor:
+    def full(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(pyannote()._pipeline._embedding.model_, "forward_frames", full)
+    monkeypatch.setattr(pyannote()._pipeline._embedding.model_, "forward_embedding", full)
 
     with pytest.raises(OutOfMemory, match="out of memory: CUDA out of memory"):
         pyannote().diarize_waveform(sample(7, 8), NO_HINTS, ignore)

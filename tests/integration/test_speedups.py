@@ -19,6 +19,7 @@ from diarization import linkage as linkage_module
 from diarization import vbx as vbx_module
 from diarization.clustering import bound_clustering, cdist
 from diarization.diarizer import BUNDLED_MODEL
+from diarization.fused_trunk import fused
 from diarization.linkage import linkage
 from diarization.reconstruction import reconstruct, speaker_count, to_annotation
 from diarization.stock import stock_diarization
@@ -226,3 +227,14 @@ def test_unusual_recordings_get_stocks_answer(samples: Callable[[], NDArray[np.f
 
 def turns(segments: tuple[Turn, ...]) -> list[tuple[float, float, str]]:
     return [(turn.start, turn.end, turn.speaker) for turn in segments]
+
+
+def test_the_fused_trunk_gives_the_trunks_frames() -> None:
+    resnet = untouched()._embedding.model_.resnet
+    bank = 3 * torch.randn((2, 200, 80), generator=torch.Generator().manual_seed(0))
+
+    with torch.inference_mode():
+        given, expected = (network.forward_frames(bank.clone()) for network in (fused(resnet), resnet))
+
+    assert given.shape == expected.shape
+    assert float((given - expected).abs().max() / expected.abs().max()) < 2e-5
