@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from redis import Redis
@@ -17,7 +19,6 @@ from redis.retry import Retry
 from benchmarks.history import NEVER_REWRITTEN
 from benchmarks.runs import Span
 from tasks.job import ANYWHERE, LOCAL
-from tasks.tether import end
 from tasks.valkey import EmbeddedValkey
 from tests.processes import Worker
 
@@ -123,7 +124,7 @@ class Fleet:
             counts = {key.replace("\x06\x16", ":"): int(client.llen(key)) for key in lists}
             counts["unacked"] = int(client.hlen(prefix + "unacked"))
             counts |= {
-                name: int(client.zcard(prefix + name)) for name in ("unacked_index", "due", "leases", "unanswered")
+                name: int(client.zcard(prefix + name)) for name in ("unacked_index", "due", "leases", "jobs:unanswered")
             }
         return {key: count for key, count in counts.items() if count}
 
@@ -141,8 +142,11 @@ class Fleet:
                 berth.signal(signal.SIGCONT)
                 berth.worker.process.terminate()
         for berth in self.berths:
-            if berth.alive:
-                end(berth.worker.process, STOP_TIMEOUT_SECONDS)
+            # Not asked twice: Celery takes a second SIGTERM for a kill.
+            with suppress(subprocess.TimeoutExpired):
+                berth.worker.process.wait(STOP_TIMEOUT_SECONDS)
+            berth.worker.process.kill()
+            berth.worker.process.wait()
             if berth.worker.process.returncode:
                 complaints.append(f"{berth.name} ended with {berth.worker.process.returncode} after SIGTERM")
         return complaints

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from celery.worker.consumer import Consumer
 
@@ -23,3 +25,18 @@ class LastingConsumer(Consumer):
         except AttributeError as error:
             logger.warning("the broken connection could not be closed in order: %s", error)
             self.connection = None
+
+    def call_soon_ack(self, p: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge or reject a message, from the main loop.
+
+        Where the message's connection has been let go meanwhile, kombu 5.7 looks for the host of none. The worker would
+        end by that AttributeError; the message is the broker's again anyway, and its copy meets the job's record.
+        """
+
+        def answer(*more: Any, **options: Any) -> Any:
+            try:
+                return p(*more, **options)
+            except AttributeError as error:
+                logger.warning("a message of a connection that is gone cannot be acknowledged: %s", error)
+
+        return super().call_soon_ack(answer, *args, **kwargs)  # type: ignore[misc]  # since Celery 5.7

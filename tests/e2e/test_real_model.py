@@ -18,7 +18,8 @@ from diarization.ffmpeg import find_ffmpeg
 from diarization.scoring import der
 from diarization.turns import Diarization, Turn
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
+from tests.jobs import record
 from tests.processes import ROOT, Worker, wait_until
 from tests.servers import Site, serve_folder
 
@@ -51,12 +52,6 @@ def worker(module_redis: Redis, start_module_worker: Callable[..., Worker]) -> W
 @pytest.fixture(scope="module")
 def of_the_sample(worker: Worker, site: Site) -> Diarization:
     return Diarization.from_json(diarize.delay(f"{site.url}/sample.wav?X-Signature=canary").get(timeout=240))
-
-
-def record(job_id: str) -> JobRecord:
-    found = diarize.records.get(job_id)
-    assert found is not None
-    return found
 
 
 def stock(path: Path) -> tuple[Turn, ...]:

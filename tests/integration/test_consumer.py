@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kombu import Connection, Consumer, Exchange, Queue
@@ -10,6 +13,8 @@ from kombu import Connection, Consumer, Exchange, Queue
 from tasks.celery import app
 from tasks.consumer import LastingConsumer
 from tasks.valkey import EmbeddedValkey
+
+logger = logging.getLogger(__name__)
 
 
 @pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
@@ -31,3 +36,23 @@ def test_the_broker_goes_away_while_one_child_works_and_another_is_idle(tmp_path
         consumer.app, consumer.connection = app, connection
         consumer.on_connection_error_after_connected(ConnectionRefusedError())
         assert consumer.connection is None
+
+
+def test_a_message_of_a_connection_that_is_gone_cannot_be_acknowledged_and_ends_nobody(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path) as server:
+        connection = Connection(server.url)
+        channel = connection.default_channel
+        queue = Queue("jobs")(channel)
+        queue.declare()
+        connection.Producer(channel).publish({}, routing_key="jobs", exchange="")
+        message = queue.get(no_ack=False)
+        assert message is not None
+        channel.connection.client, channel._pool = None, None  # as Celery leaves it when it connects anew
+        with pytest.raises(AttributeError):
+            message.ack_log_error(logger, ())
+        due: list[Callable[[], None]] = []
+        consumer = LastingConsumer.__new__(LastingConsumer)
+        consumer.hub = SimpleNamespace(call_soon=due.append)
+        consumer.call_soon_ack(message.ack_log_error, logger, ())
+        due[0]()
+        channel.connection.client = connection  # so that it can be closed in order

@@ -19,8 +19,9 @@ from redis import Redis
 from diarization.errors import InvalidJob, RecordingFetchFailed, RecordingUndecodable
 from tasks.dead_letters import replay
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
 from tests.foreign import count_speakers, note, note_error
+from tests.jobs import record
 from tests.processes import ROOT, Worker, wait_until
 
 
@@ -28,12 +29,6 @@ from tests.processes import ROOT, Worker, wait_until
 def worker(module_redis: Redis, start_module_worker: Callable[..., Worker]) -> Worker:
     start_module_worker(arguments=("-A", "tests.foreign"), DIARIZATION_DIARIZER="unused:unused")
     return start_module_worker(QUEUE_MAX_ATTEMPTS=2, QUEUE_RETRY_BASE_SECONDS=0.1)
-
-
-def record(job_id: str) -> JobRecord:
-    found = diarize.records.get(job_id)
-    assert found is not None
-    return found
 
 
 def dead(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from celery.exceptions import TaskRevokedError
@@ -14,22 +13,13 @@ from redis import Redis
 
 from diarization.errors import AttemptsExhausted, Cancelled, TimeLimitReached
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State, describe
+from tasks.record import State, describe
 from tasks.tickets import publish
+from tests.jobs import record, starts
 from tests.processes import Worker, wait_until
 from tests.standin import read_journal
 
 LEASE_SECONDS = 3
-
-
-def record(job: Any) -> JobRecord:
-    found = diarize.records.get(job.id)
-    assert found is not None
-    return found
-
-
-def starts(folder: Path, url: str) -> int:
-    return sum(line["event"] == "start" and line["what"] == url for line in read_journal(folder))
 
 
 @pytest.mark.parametrize("path", ["sleep/9", "deaf/9", "gil/9"])

@@ -18,8 +18,8 @@ from tasks.record import State
 from tasks.tickets import publish
 from tests.deadly import POINTS
 from tests.foreign import count_speakers, note, note_error
+from tests.jobs import starts
 from tests.processes import Worker, wait_until
-from tests.standin import read_journal
 
 LEASE_SECONDS = 2
 DEATHS = [*((point, who) for point in POINTS for who in ("child", "main")), ("ack", "main")]
@@ -42,10 +42,6 @@ def start_deadly(redis: Redis, start_worker: Callable[..., Worker]) -> Callable[
         start_worker(**common, **deadly, options=("-I", "tests.deadly"))
 
     return start
-
-
-def starts(folder: Path, path: str) -> int:
-    return sum(line["event"] == "start" and line["what"].endswith(path) for line in read_journal(folder))
 
 
 def state(job_id: str) -> State:

@@ -12,7 +12,8 @@ from redis import Redis
 from diarization.errors import Cancelled, DiarizationError, InvalidJob, RecordingUndecodable
 from tasks.dead_letters import discard, replay
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
+from tests.jobs import record
 
 URL = "http://stand.in/turns/5/1"
 DEAD = RecordingUndecodable("it plays nowhere")
@@ -21,12 +22,6 @@ DEAD = RecordingUndecodable("it plays nowhere")
 @pytest.fixture
 def key(redis: Redis) -> str:
     return uuid()
-
-
-def record(job: Any) -> JobRecord:
-    found = diarize.records.get(job.id)
-    assert found is not None
-    return found
 
 
 def submit(key: str, *, apart: bool = False, **options: Any) -> Any:

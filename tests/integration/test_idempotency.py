@@ -13,9 +13,10 @@ from redis import Redis
 
 from diarization.errors import Cancelled, Expired, InvalidJob, RecordingUndecodable
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
 from tests.foreign import app as foreign_app
 from tests.foreign import count_speakers, note
+from tests.jobs import record
 from tests.processes import Worker, wait_until
 from tests.standin import read_journal
 
@@ -26,12 +27,6 @@ URL = "http://stand.in/turns/9/2"
 def worker(module_redis: Redis, start_module_worker: Callable[..., Worker]) -> Worker:
     start_module_worker(arguments=("-A", "tests.foreign"), DIARIZATION_DIARIZER="unused:unused")
     return start_module_worker(QUEUE_RETRY_BASE_SECONDS=0.1)
-
-
-def record(job: Any) -> JobRecord:
-    found = diarize.records.get(job.id)
-    assert found is not None
-    return found
 
 
 def starts(worker: Worker, path: str) -> int:

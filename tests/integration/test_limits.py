@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -16,19 +15,9 @@ from redis import Redis
 from diarization.errors import AttemptsExhausted, DoesNotFit
 from diarization.memory import needed_bytes
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
+from tests.jobs import record, starts
 from tests.processes import Worker, wait_until
-from tests.standin import read_journal
-
-
-def record(job: Any) -> JobRecord:
-    found = diarize.records.get(job.id)
-    assert found is not None
-    return found
-
-
-def starts(folder: Path, path: str) -> int:
-    return sum(line["event"] == "start" and line["what"].endswith(path) for line in read_journal(folder))
 
 
 def test_a_child_that_hangs_is_ended_and_its_job_taken_anew(

@@ -15,22 +15,12 @@ from redis import Redis
 
 from diarization.errors import QueueUnavailable
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
 from tasks.valkey import EmbeddedValkey
+from tests.jobs import record, starts
 from tests.processes import Worker, wait_until
-from tests.standin import read_journal
 
 LEASE_SECONDS = 3
-
-
-def record(job: Any) -> JobRecord:
-    found = diarize.records.get(job.id)
-    assert found is not None
-    return found
-
-
-def starts(folder: Path, path: str) -> int:
-    return sum(line["event"] == "start" and line["what"].endswith(path) for line in read_journal(folder))
 
 
 def wait_for_result(job: Any) -> Any:

@@ -15,23 +15,13 @@ from redis import Redis
 
 from diarization.errors import Expired, TimeLimitReached
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
 from tasks.valkey import EmbeddedValkey
 from tests.foreign import note, note_error
+from tests.jobs import record, starts
 from tests.processes import Worker, wait_until
-from tests.standin import read_journal
 
 Start = Callable[..., Worker]
-
-
-def record(job: Any) -> JobRecord:
-    found = diarize.records.get(job.id)
-    assert found is not None
-    return found
-
-
-def starts(folder: Path, path: str) -> int:
-    return sum(line["event"] == "start" and line["what"].endswith(path) for line in read_journal(folder))
 
 
 def quiet(redis: Redis) -> bool:

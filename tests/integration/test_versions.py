@@ -10,7 +10,8 @@ from redis import Redis
 
 from tasks.dead_letters import replay
 from tasks.diarize import diarize
-from tasks.record import JobRecord, State
+from tasks.record import State
+from tests.jobs import record
 from tests.processes import Worker, wait_until
 from tests.standin import read_journal
 
@@ -32,12 +33,6 @@ def load_snapshot(redis: Redis) -> None:
                 redis.rpush(key, *value)
             case _:
                 redis.set(key, value)
-
-
-def record(job_id: str) -> JobRecord:
-    found = diarize.records.get(job_id)
-    assert found is not None
-    return found
 
 
 def test_what_the_first_version_left_is_finished(

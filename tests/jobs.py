@@ -1,0 +1,22 @@
+"""What tests ask about a job: its record, and how often the stand-in has begun it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks.diarize import diarize
+from tasks.record import JobRecord
+from tests.standin import read_journal
+
+
+def record(job: Any) -> JobRecord:
+    """The record of a job that there is, by its result or its id."""
+    found = diarize.records.get(job if isinstance(job, str) else job.id)
+    assert found is not None
+    return found
+
+
+def starts(folder: Path, path: str) -> int:
+    """How often a job whose URL ends with `path` was begun."""
+    return sum(line["event"] == "start" and line["what"].endswith(path) for line in read_journal(folder))
