@@ -56,3 +56,4 @@ def test_a_message_of_a_connection_that_is_gone_cannot_be_acknowledged_and_ends_
         consumer.call_soon_ack(message.ack_log_error, logger, ())
         due[0]()
         channel.connection.client = connection  # so that it can be closed in order
+        connection.release()
