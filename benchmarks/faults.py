@@ -113,7 +113,7 @@ def _kill_mains(fleet: Fleet, injury: Injury) -> Story:
 
 
 def _kill_group(fleet: Fleet, injury: Injury) -> Story:
-    injury.berths[0].signal(signal.SIGKILL)
+    injury.berths[0].kill()
     yield from _start_again(injury)
 
 

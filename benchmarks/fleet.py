@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from redis import Redis
@@ -22,6 +21,7 @@ from tasks.job import ANYWHERE, LOCAL
 from tasks.valkey import EmbeddedValkey
 from tests.processes import Worker
 
+SEMAPHORES = "/dev/shm/sem.mp-"
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 90.0
 
@@ -68,6 +68,17 @@ class Berth:
     def signal(self, number: signal.Signals) -> None:
         """To the worker's main process and its pool children, all at once."""
         os.killpg(self.worker.process.pid, number)
+
+    def kill(self) -> None:
+        """The whole process group by SIGKILL; also the semaphores that nobody is left to remove."""
+        left = {word for word in self._maps().split() if word.startswith(SEMAPHORES)}
+        self.signal(signal.SIGKILL)
+        self.worker.process.wait()
+        for path in left:
+            Path(path).unlink(missing_ok=True)
+
+    def _maps(self) -> str:
+        return Path(f"/proc/{self.worker.process.pid}/maps").read_text()
 
     def _spawn(self) -> Worker:
         self._generation += 1
@@ -143,10 +154,10 @@ class Fleet:
                 berth.worker.process.terminate()
         for berth in self.berths:
             # Not asked twice: Celery takes a second SIGTERM for a kill.
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 berth.worker.process.wait(STOP_TIMEOUT_SECONDS)
-            berth.worker.process.kill()
-            berth.worker.process.wait()
+            except subprocess.TimeoutExpired:
+                berth.kill()
             if berth.worker.process.returncode:
                 complaints.append(f"{berth.name} ended with {berth.worker.process.returncode} after SIGTERM")
         return complaints
