@@ -31,6 +31,7 @@ from benchmarks.report import print_details, print_table, print_totals
 from benchmarks.runs import runs_of
 from benchmarks.verdict import Evidence, disagreement
 from benchmarks.witness import Witness
+from tests.processes import forget_settings
 from tests.standin import read_journal
 
 CHILDREN = [2, 1, 1]
@@ -49,7 +50,6 @@ SETTINGS = {
     "QUEUE_GRACE_SECONDS": "3",
     "DIARIZATION_DIARIZER": "tests.standin:load",
 }
-OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "WORKER_", "CELERY_")
 
 
 class Soak:
@@ -68,8 +68,7 @@ class Soak:
 
     def run(self) -> Evidence:
         """All of it."""
-        for name in [name for name in os.environ if name.startswith(OURS)]:
-            del os.environ[name]
+        forget_settings()
         (self.fleet.folder / "tmp").mkdir()
         own = {"REDIS_URL": self.fleet.server.url, "STANDIN_DIR": str(self.fleet.folder)}
         os.environ.update(SETTINGS | own | {"TMPDIR": str(self.fleet.folder / "tmp")})

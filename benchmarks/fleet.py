@@ -18,6 +18,7 @@ from redis.retry import Retry
 from benchmarks.history import NEVER_REWRITTEN
 from benchmarks.runs import Span
 from tasks.job import ANYWHERE, LOCAL
+from tasks.tickets import PRIORITY_STEPS
 from tasks.valkey import EmbeddedValkey
 from tests.processes import Worker
 
@@ -71,14 +72,12 @@ class Berth:
 
     def kill(self) -> None:
         """The whole process group by SIGKILL; also the semaphores that nobody is left to remove."""
-        left = {word for word in self._maps().split() if word.startswith(SEMAPHORES)}
+        # The pool children map them, not the main process.
+        maps = [word for pid in self.pids for word in Path(f"/proc/{pid}/maps").read_text().split()]
         self.signal(signal.SIGKILL)
         self.worker.process.wait()
-        for path in left:
+        for path in {word for word in maps if word.startswith(SEMAPHORES)}:
             Path(path).unlink(missing_ok=True)
-
-    def _maps(self) -> str:
-        return Path(f"/proc/{self.worker.process.pid}/maps").read_text()
 
     def _spawn(self) -> Worker:
         self._generation += 1
@@ -128,9 +127,7 @@ class Fleet:
 
     def messages(self, prefix: str) -> dict[str, int]:
         """What the broker and the queue's own lists still hold, where they hold anything."""
-        lists = [
-            prefix + queue + step for queue in (ANYWHERE, LOCAL) for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")
-        ]
+        lists = [prefix + queue + step for queue in (ANYWHERE, LOCAL) for step in PRIORITY_STEPS]
         with Redis.from_url(self.server.url, decode_responses=True) as client:
             counts = {key.replace("\x06\x16", ":"): int(client.llen(key)) for key in lists}
             counts["unacked"] = int(client.hlen(prefix + "unacked"))

@@ -30,8 +30,9 @@ from rich.table import Table
 from benchmarks.meter import Meter, hardware, versions
 from benchmarks.report import percentiles
 from tasks.record import State
+from tasks.tickets import PRIORITY_STEPS
 from tasks.valkey import EmbeddedValkey
-from tests.processes import Worker, wait_until
+from tests.processes import Worker, forget_settings, wait_until
 
 RESULTS = Path(__file__).with_name("results") / "queue.json"
 MORE_CPU, MORE_ROUND_TRIPS = 1.5, 0.5
@@ -39,8 +40,6 @@ WARM_UP_JOBS = 100
 LATENCIES, CANCELS = 60, 30
 FIRST = 0
 URL = "http://stand.in/turns/60/3"
-STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "WORKER_", "CELERY_")
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Bench:
         return float(records.get(job.id).ended_at - called_at)
 
     def _fill(self, system: System, waiting: int) -> None:
-        lengths = [int(self._redis.llen(system.prefix + system.anywhere + step)) for step in STEPS]
+        lengths = [int(self._redis.llen(system.prefix + system.anywhere + step)) for step in PRIORITY_STEPS]
         for _ in range(waiting - sum(lengths)):
             system.task.apply_async((URL,), queue=system.anywhere)
 
@@ -205,8 +204,7 @@ def main() -> int:
     parser.add_argument("--waiting", type=int, nargs="+", default=[10, 1_000, 20_000], help="default: 10 1000 20000")
     parser.add_argument("--jobs", type=int, default=400, help=f"per measurement, {WARM_UP_JOBS} to warm up among them")
     given = parser.parse_args()
-    for name in [name for name in os.environ if name.startswith(OURS)]:
-        del os.environ[name]
+    forget_settings()
     with tempfile.TemporaryDirectory(prefix="diarize-bench-") as folder, EmbeddedValkey(Path(folder)) as server:
         os.environ.update(REDIS_URL=server.url, DIARIZATION_DIARIZER="tests.standin:load", TMPDIR=folder)
         bench, (plain, ours) = Bench(server, Path(folder), given.jobs), systems()

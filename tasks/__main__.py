@@ -25,7 +25,7 @@ from tasks.console import (
 )
 from tasks.dead import app as dead_app
 from tasks.job import JobRequest
-from tasks.output import Output, OutputError, print_line
+from tasks.output import Output, OutputError, print_line, show_jobs
 from tasks.record import JobRecord, State
 from tasks.records import Records
 from tasks.settings import SettingsError, current_settings
@@ -169,12 +169,7 @@ def list_jobs(
 ) -> None:
     """List jobs, those that changed last first."""
     records = Records(current_settings()).newest(state, limit)
-    if json_lines:
-        for record in records:
-            print_line(json_line(as_json(record)))
-        return
-    console = make_console()
-    console.print(jobs_table(records, console.width) if records else "no jobs")
+    show_jobs(records, jobs_table, "no jobs", json_lines=json_lines)
 
 
 @app.command(epilog="Example: diarize-queue cancel 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")

@@ -9,7 +9,6 @@ so gets another ticket from the fleet's leader (`tasks.chores`).
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 from uuid import NAMESPACE_OID, uuid5
@@ -20,7 +19,7 @@ from celery.exceptions import Ignore
 from celery.utils import uuid
 
 from diarization.errors import DiarizationError, QueueUnavailable
-from tasks.backend import passes
+from tasks.backend import passes, wait_for_redis
 from tasks.producer import JobResult, SubmittedTask
 from tasks.record import JobRecord, State, raisable
 from tasks.tickets import ticket_number
@@ -126,14 +125,7 @@ class AnsweringTask(SubmittedTask):
 
     def _wait(self, call: Callable[[], T]) -> T:
         """What `call` gives; while Redis cannot be used, wait for it rather than throw a job or its result away."""
-        wait_seconds = 0.5
-        while True:
-            try:
-                return call()
-            except QueueUnavailable as error:
-                logger.warning("job %s waits for Redis: %s", self.request.id, error)
-                time.sleep(wait_seconds)
-                wait_seconds = min(5.0, wait_seconds * 2)
+        return wait_for_redis(call, lambda error: isinstance(error, QueueUnavailable), f"job {self.request.id}")
 
 
 def pinned(signature: Any, name: str) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from celery.backends.redis import RedisBackend
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError
@@ -19,6 +20,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from diarization.errors import QueueUnavailable
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError, OSError)
 """The connection is lost, or Redis will take the write later: it loads, is full, or is a replica now."""
@@ -34,6 +37,20 @@ def passes(error: BaseException) -> bool:
     return False
 
 
+def wait_for_redis(call: Callable[[], T], passing: Callable[[Exception], bool], who: str) -> T:
+    """What `call` gives; while it raises what passes, `who` waits rather than throw a job or its result away."""
+    wait_seconds = 0.5
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not passing(error):
+                raise
+            logger.warning("%s waits for Redis: %s", who, error)
+        time.sleep(wait_seconds)
+        wait_seconds = min(5.0, wait_seconds * 2)
+
+
 class WaitingBackend(RedisBackend):
     """What `result_backend` names; a producer's, which does not retry, fails as Celery's does."""
 
@@ -47,14 +64,9 @@ class WaitingBackend(RedisBackend):
         self, request: Any, state: str, result: Any, propagate: bool | None = None, **options: Any
     ) -> None:
         """Count a member of a chord. Counting it twice does no harm: Celery keeps who has been counted."""
-        wait_seconds = 0.5
-        while True:
-            try:
-                super().on_chord_part_return(request, state, result, propagate, **options)
-                return
-            except Exception as error:
-                if not (self.always_retry and self.exception_safe_to_retry(error)):
-                    raise
-                logger.warning("job %s waits for Redis to count in its chord: %s", request.id, error)
-            time.sleep(wait_seconds)
-            wait_seconds = min(5.0, wait_seconds * 2)
+        count = super().on_chord_part_return
+        wait_for_redis(
+            lambda: count(request, state, result, propagate, **options),
+            lambda error: self.always_retry and self.exception_safe_to_retry(error),
+            f"the chord of job {request.id}",
+        )

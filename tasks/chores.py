@@ -20,8 +20,9 @@ from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.record import State
 from tasks.records import Records
 from tasks.registry import Registry
+from tasks.server import server_time
 from tasks.settings import Settings
-from tasks.tickets import publish
+from tasks.tickets import PRIORITY_STEPS, publish
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ EVERYTHING_EVERY = 60
 """And each of so many rounds: copies of tickets can make counts fit that do not."""
 PAGE = 500
 
-# kombu keeps a list for each of Celery's priorities 0, 3, 6 and 9.
-_QUEUES = [queue + step for queue in (ANYWHERE, LOCAL, RUNPOD) for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")]
+_QUEUES = [queue + step for queue in (ANYWHERE, LOCAL, RUNPOD) for step in PRIORITY_STEPS]
 
 
 class Chores:
@@ -84,7 +84,7 @@ class Chores:
 
     def _forget(self) -> None:
         """Clear the indexes of what is past its retention; the records themselves have run out by then."""
-        until = self._now() - self._retention_seconds
+        until = server_time(self._redis) - self._retention_seconds
         with self._redis.pipeline(transaction=False) as pipe:
             for state in State:
                 if state.ended:
@@ -96,10 +96,6 @@ class Chores:
         for worker in self._registry.forget_dead():
             logger.info("worker %s has been silent for an hour and is forgotten", worker)
 
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return float(seconds + microseconds / 1e6)
-
     def _leads(self) -> bool:
         key = self._prefix + "leader"
         if self._redis.set(key, self._worker, nx=True, ex=LEADER_SECONDS):
@@ -109,7 +105,7 @@ class Chores:
 
     def _missing(self) -> set[str]:
         """Jobs that need a ticket, have needed it for a while, and of whose tickets the broker knows nothing."""
-        until = self._now() - GRACE_SECONDS
+        until = server_time(self._redis) - GRACE_SECONDS
         indexes = (f"{self._prefix}state:{State.QUEUED}", self._prefix + "jobs:unanswered")
         with self._redis.pipeline(transaction=False) as pipe:
             for index in indexes:

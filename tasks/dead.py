@@ -9,7 +9,7 @@ import typer
 
 from diarization.errors import InvalidJob
 from tasks.console import as_json, complain, dead_table, job_details, json_line, make_console
-from tasks.output import print_line
+from tasks.output import print_line, show_jobs
 from tasks.record import JobRecord, State
 from tasks.records import Records
 from tasks.settings import current_settings
@@ -38,19 +38,14 @@ def list_dead(
     json_lines: Json = False,
 ) -> None:
     """List dead letters, the newest first."""
-    records = _find(code, limit)
-    if json_lines:
-        for record in records:
-            print_line(json_line(as_json(record)))
-        return
-    console = make_console()
-    console.print(dead_table(records, console.width) if records else "no dead letters")
+    found = _find(Records(current_settings()), code, limit)
+    show_jobs(found, dead_table, "no dead letters", json_lines=json_lines)
 
 
 @app.command(epilog="Example: diarize-queue dead show 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")
 def show(job_id: Annotated[str, typer.Argument(metavar="ID")], json_lines: Json = False) -> None:
     """Show a dead letter: its error, what to do about it, its attempts and its lives before."""
-    record = _dead(job_id)
+    record = _dead(Records(current_settings()), job_id)
     if json_lines:
         print_line(json_line(as_json(record)))
     else:
@@ -93,11 +88,12 @@ def _each(
     """Do `act` to each of the dead letters that are meant, and say so; fails where one of them could not be."""
     if bool(ids) == every or (code and not every):
         raise InvalidJob("give job ids, or --all, with --code or without")
-    records = _find(code, ALL) if every else [_dead(job_id) for job_id in ids or []]
     from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
 
+    records = diarize.records
+    found = _find(records, code, ALL) if every else [_dead(records, job_id) for job_id in ids or []]
     failed = False
-    for record in records:
+    for record in found:
         try:
             act(diarize, record)
         except InvalidJob as error:
@@ -107,17 +103,17 @@ def _each(
         print_line(json_line({"id": record.id, "outcome": done}) if json_lines else f"{record.id} {done}")
     if failed:
         raise typer.Exit(1)
-    if not records:
+    if not found:
         complain("no_dead_letters", "there are none")
 
 
-def _find(code: str | None, limit: int) -> list[JobRecord]:
-    records = Records(current_settings()).newest(State.DEAD, ALL if code else limit)
-    return [record for record in records if code in (None, (record.error or {}).get("code"))][:limit]
+def _find(records: Records, code: str | None, limit: int) -> list[JobRecord]:
+    dead = records.newest(State.DEAD, ALL if code else limit)
+    return [record for record in dead if code in (None, (record.error or {}).get("code"))][:limit]
 
 
-def _dead(job_id: str) -> JobRecord:
-    record = Records(current_settings()).get(job_id)
+def _dead(records: Records, job_id: str) -> JobRecord:
+    record = records.get(job_id)
     if record is None or record.state is not State.DEAD:
         raise InvalidJob(f"job {job_id} is no dead letter: {record.state if record else 'there is no such job'}")
     return record

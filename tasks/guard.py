@@ -46,6 +46,7 @@ from tasks.records import Records, worker_name
 from tasks.registry import Registry
 from tasks.room import Room
 from tasks.schedule import Schedule
+from tasks.server import connect
 from tasks.tickets import describe_ticket, ticket_number
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class GuardedTask(AnsweringTask):
 
     main_pid: ClassVar[int] = os.getpid()
     """Of the process that holds this one's jobs; a pool child sets it to its parent's."""
+    pulse: ClassVar[Pulse | None] = None
+    """Of a pool child: how its main process sees that it does not hang."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job that the current ticket names, or answer with what it ended with."""
@@ -89,9 +92,6 @@ class GuardedTask(AnsweringTask):
             return self.answer_ended(record)
         return self._attempt(record)
 
-    pulse: ClassVar[Pulse | None] = None
-    """Of a pool child: how its main process sees that it does not hang."""
-
     @cached_property
     def hasty_records(self) -> Records:
         """For what may fail: progress is not worth a wait, nor is a hand-back, for which there is the lease."""
@@ -99,7 +99,7 @@ class GuardedTask(AnsweringTask):
 
     @cached_property
     def _registry(self) -> Registry:
-        return Registry(self.settings)
+        return Registry(connect(self.settings, patient=False), self.settings)
 
     @property
     def report(self) -> Report:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery.worker import state
+from redis import Redis
 from redis.exceptions import RedisError
 
 from diarization.errors import DiarizationError
 from diarization.memory import available_bytes
 from tasks.records import Records
 from tasks.registry import WorkerFacts
-from tasks.server import connect
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ IDLE_BEATS = 20
 class Heartbeat:
     """Renews the leases and the deliveries of the jobs that this worker holds, and says that the worker lives."""
 
-    def __init__(self, settings: Settings, worker: str) -> None:
-        self._redis = connect(settings, patient=False)
-        self._records = Records(settings)
+    def __init__(self, records: Records, client: Redis, settings: Settings, worker: str) -> None:
+        self._redis = client
+        self._records = records
         self._worker = worker
         self._role = settings.worker_role
         self._room_bytes: deque[int] = deque([0], maxlen=IDLE_BEATS)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.table import Table
 
 from diarization.errors import InvalidJob
 from diarization.formats import FORMATS
@@ -124,6 +126,18 @@ class Output:
         except OSError as error:
             raise OutputError(f"{file} cannot be written: {error.strerror}") from None
         print_line(str(file))
+
+
+def show_jobs(
+    records: Sequence[JobRecord], table: Callable[[Sequence[JobRecord], int], Table], nothing: str, *, json_lines: bool
+) -> None:
+    """Jobs on standard output: an object a line, or as `table` shows them on a console of so many columns."""
+    if json_lines:
+        for record in records:
+            print_line(json_line(as_json(record)))
+        return
+    console = make_console()
+    console.print(table(records, console.width) if records else nothing)
 
 
 def print_line(text: str) -> None:

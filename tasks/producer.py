@@ -23,8 +23,6 @@ from tasks.settings import Settings, current_settings
 from tasks.tickets import describe_ticket, publish
 
 _JOB_ID = re.compile(r"[\x21-\x7e]{1,200}")
-
-
 _TIES = ("link", "link_error", "chain", "chord", "group_id", "group_index", "reply_to")
 """What ties a job to others, which wait for it under its own id."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.server import connect, reachable
+from tasks.server import reachable, server_time
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class WorkerFacts:
 class Registry:
     """Who works. Every method raises `QueueUnavailable` where Redis cannot be reached."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._redis: Redis = connect(settings, patient=False)
+    def __init__(self, client: Redis, settings: Settings) -> None:
+        self._redis = client
         self._prefix = settings.redis_key_prefix
         self._lease_seconds = settings.queue_lease_seconds
 
@@ -45,7 +45,7 @@ class Registry:
         """Workers that have been heard of within a lease, by name."""
         with reachable():
             seen: Any = self._redis.zrange(
-                self._prefix + "fleet:workers_seen", self._now() - self._lease_seconds, "inf", byscore=True
+                self._prefix + "fleet:workers_seen", server_time(self._redis) - self._lease_seconds, "inf", byscore=True
             )
             facts: Any = self._redis.hmget(self._prefix + "fleet:workers", seen) if seen else []
         return dict(_parsed(zip(seen, facts, strict=True)))
@@ -54,15 +54,12 @@ class Registry:
         """Remove workers that have been silent for an hour; their names."""
         with reachable():
             key = self._prefix + "fleet:workers_seen"
-            gone: Any = self._redis.zrange(key, "-inf", self._now() - FORGOTTEN_AFTER_SECONDS, byscore=True)
+            until = server_time(self._redis) - FORGOTTEN_AFTER_SECONDS
+            gone: Any = self._redis.zrange(key, "-inf", until, byscore=True)
             if gone:
                 self._redis.hdel(self._prefix + "fleet:workers", *gone)
                 self._redis.zrem(key, *gone)
         return [str(one) for one in gone]
-
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return float(seconds + microseconds / 1e6)
 
 
 def _parsed(pairs: Any) -> Iterator[tuple[str, WorkerFacts]]:

@@ -54,6 +54,12 @@ def reachable() -> Iterator[None]:
         raise QueueUnavailable(f"Redis cannot be used: {error or type(error).__name__}") from None
 
 
+def server_time(client: Redis) -> float:
+    """The server's clock, which is the fleet's: seconds since 1970."""
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1e6)
+
+
 class RedisUnfit(Exception):
     """This Redis would lose jobs by its configuration. The message says how to mend it."""
 

@@ -21,12 +21,8 @@ logger = logging.getLogger(__name__)
 NUMBER_HEADER = "diarize_ticket"
 FIRST_IN_LINE = 0
 """Celery's highest priority on Redis: for a job that has waited already."""
-
-
-def ticket_number(message: Any) -> int:
-    """The number of a ticket, from its request in a worker or its message's headers; 0 of a message sent by name."""
-    return int(message.get(NUMBER_HEADER) or 0)
-
+PRIORITY_STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu keeps a list for each of Celery's priorities 0, 3, 6 and 9: the queue's name with one of these behind it."""
 
 # What belongs to the process that publishes, to the record, or could carry the URL.
 _NOT_KEPT = {
@@ -64,6 +60,11 @@ def describe_ticket(task_name: str, options: Mapping[str, Any]) -> dict[str, Any
         return {"task": task_name, "options": json.loads(dumps(kept))}
     except (TypeError, ValueError) as error:
         raise InvalidJob(f"an option of apply_async cannot be kept: {error}") from None
+
+
+def ticket_number(message: Any) -> int:
+    """The number of a ticket, from its request in a worker or its message's headers; 0 of a message sent by name."""
+    return int(message.get(NUMBER_HEADER) or 0)
 
 
 def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = None, again: bool = False) -> None:

@@ -172,8 +172,9 @@ class BeatStep(bootsteps.StartStopStep):
         """Celery's hook."""
         settings = current_settings()
         worker, records = worker_name(parent.hostname, os.getpid()), Records(settings)
-        heartbeat = Heartbeat(settings, worker)
-        chores = Chores(app, records, Registry(settings), connect(settings, patient=False), settings, worker)
+        client = connect(settings, patient=False)
+        heartbeat = Heartbeat(records, client, settings, worker)
+        chores = Chores(app, records, Registry(client, settings), client, settings, worker)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()
         self._beats = [

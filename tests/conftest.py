@@ -13,10 +13,9 @@ import pytest
 from redis import Redis
 
 from tasks.valkey import EmbeddedValkey
-from tests.processes import Worker
+from tests.processes import Worker, forget_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "WORKER_", "CELERY_")
 
 
 def _free_port() -> int:
@@ -27,9 +26,7 @@ def _free_port() -> int:
 
 def pytest_configure() -> None:
     """A developer's shell must not change a test, and the app, configured once, must find the tests' server."""
-    for name in list(os.environ):
-        if name.startswith(OURS):
-            del os.environ[name]
+    forget_settings()
     os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_free_port()}/0"
     # Tests run side by side; torch's threads of two models on the same cores would slow each other down tenfold.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

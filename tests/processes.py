@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,31 @@ from tasks.tether import spawn_tethered
 ROOT = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")
+
+OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "WORKER_", "CELERY_")
+
+
+def forget_settings() -> None:
+    """A developer's shell must not change what is tested or measured."""
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        del os.environ[name]
+
+
+def run_cli(*arguments: str, code: int = 0, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    """`python -m tasks …` in a process of its own, which must end with `code` and without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 30, what: str = "") -> T:

@@ -22,6 +22,7 @@ from tasks.__main__ import main
 from tasks.diarize import diarize
 from tasks.record import State
 from tests.processes import ROOT, Worker, wait_until
+from tests.processes import run_cli as cli
 
 SECRETS = ("s1gnature", "pa55word", "t0ken")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
@@ -40,22 +41,6 @@ def worker(module_redis: Redis, start_module_worker: Callable[..., Worker], flag
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "tasks", *arguments]
-
-
-def cli(*arguments: str, code: int = 0, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env={**os.environ, **settings},
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done
 
 
 Here = Callable[..., subprocess.CompletedProcess[str]]

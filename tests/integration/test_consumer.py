@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from kombu import Connection, Consumer, Exchange, Queue
@@ -17,16 +18,23 @@ from tasks.valkey import EmbeddedValkey
 logger = logging.getLogger(__name__)
 
 
+def deliver(server: EmbeddedValkey) -> tuple[Connection, Any, Any]:
+    """A connection, its channel, and a message that has been handed out and not been acknowledged."""
+    connection = Connection(server.url)
+    channel = connection.default_channel
+    queue = Queue("jobs")(channel)
+    queue.declare()
+    connection.Producer(channel).publish({}, routing_key="jobs", exchange="")
+    message = queue.get(no_ack=False)
+    assert message is not None
+    return connection, channel, message
+
+
 @pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
 def test_the_broker_goes_away_while_one_child_works_and_another_is_idle(tmp_path: Path) -> None:
     """The channel holds a message and asks for another one; a second channel, as remote control has it, fails first."""
     with EmbeddedValkey(tmp_path) as server:
-        connection = Connection(server.url)
-        channel = connection.default_channel
-        queue = Queue("jobs")(channel)
-        queue.declare()
-        connection.Producer(channel).publish({}, routing_key="jobs", exchange="")
-        assert queue.get(no_ack=False)
+        connection, channel, _ = deliver(server)
         control = Queue("control", Exchange("control", type="fanout"), auto_delete=True)
         Consumer(connection.channel(), [control]).consume()
         channel.basic_consume("jobs", False, lambda message: None, "tag")
@@ -40,13 +48,7 @@ def test_the_broker_goes_away_while_one_child_works_and_another_is_idle(tmp_path
 
 def test_a_message_of_a_connection_that_is_gone_cannot_be_acknowledged_and_ends_nobody(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path) as server:
-        connection = Connection(server.url)
-        channel = connection.default_channel
-        queue = Queue("jobs")(channel)
-        queue.declare()
-        connection.Producer(channel).publish({}, routing_key="jobs", exchange="")
-        message = queue.get(no_ack=False)
-        assert message is not None
+        connection, channel, message = deliver(server)
         channel.connection.client, channel._pool = None, None  # as Celery leaves it when it connects anew
         with pytest.raises(AttributeError):
             message.ack_log_error(logger, ())

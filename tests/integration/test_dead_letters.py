@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from tasks.diarize import diarize
 from tasks.record import State
 from tests.foreign import count_speakers, note, note_error
 from tests.jobs import record
-from tests.processes import ROOT, Worker, wait_until
+from tests.processes import Worker, run_cli, wait_until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,18 +30,7 @@ def worker(module_redis: Redis, start_module_worker: Callable[..., Worker]) -> W
 
 
 def dead(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks", "dead", *arguments],
-        cwd=ROOT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done
+    return run_cli("dead", *arguments, code=code)
 
 
 def give_up(path: str, **options: Any) -> str:
@@ -105,15 +92,8 @@ def test_a_job_may_die_again_and_be_replayed_again() -> None:
     replay(diarize, record(job_id))
     assert diarize.AsyncResult(job_id).get(timeout=20)["segments"]
     assert len(record(job_id).history) == 2
-    assert "2 attempts" not in (shown := status(job_id))
+    assert "2 attempts" not in (shown := run_cli("status", job_id).stdout)
     assert shown.count("1 attempts: recording_undecodable") == 2
-
-
-def status(job_id: str) -> str:
-    command = [sys.executable, "-m", "tasks", "status", job_id]
-    return subprocess.run(
-        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=True, timeout=60
-    ).stdout
 
 
 def test_a_replay_does_not_count_in_the_old_chord(module_redis: Redis) -> None:
