@@ -15,6 +15,7 @@
     │   ├── Expired
     │   ├── AttemptsExhausted
     │   ├── TimeLimitReached
+    │   ├── ResultTooLarge
     │   └── InternalError         whatever is unknown is a bug, hence permanent
     ├── TransientError            retried with backoff, then a dead letter
     │   ├── RecordingFetchFailed
@@ -158,6 +159,12 @@ class TimeLimitReached(PermanentError):
     """The job ran for longer than the `time_limit` it was submitted with."""
 
     advice = "Submit it again with a longer time_limit=, or without one."
+
+
+class ResultTooLarge(PermanentError):
+    """The turns are more than the provider that did the job can send back."""
+
+    advice = 'Split the recording, or have it done on the own GPUs: provider="local".'
 
 
 class InternalError(PermanentError):
