@@ -1,1 +1,1 @@
-"""RunPod's entry point over `diarization`; its handler comes with the overflow."""
+"""RunPod's entry point over `diarization`. The SDK is imported here alone, and by `handler.main` only."""
