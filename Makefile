@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format docs bench bench-memory bench-gpu bench-queue chaos clean
+.PHONY: help install demo test test-fast lint format docs bench bench-memory bench-gpu bench-queue chaos runpod-emulator clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,6 +67,9 @@ bench-memory: $(READY) ## Peak memory of jobs of 1, 3 and 10 hours; the stages a
 
 bench-gpu: $(READY) ## On a GPU: ours and stock, and several jobs in a row
 	@$(BIN)/python -m benchmarks.bench_gpu
+
+runpod-emulator: $(READY) ## RunPod's API on loopback, with the real handler behind it; ARGS='--max-workers 2 …'
+	@$(BIN)/python -m tests.emulator $(ARGS)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

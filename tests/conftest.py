@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,20 +13,15 @@ from redis import Redis
 
 from tasks.valkey import EmbeddedValkey
 from tests.processes import Worker, forget_settings
+from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def pytest_configure() -> None:
     """A developer's shell must not change a test, and the app, configured once, must find the tests' server."""
     forget_settings()
-    os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_free_port()}/0"
+    os.environ["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
     # Tests run side by side; torch's threads of two models on the same cores would slow each other down tenfold.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     os.environ["DIARIZATION_ALLOWED_NETWORKS"] = "127.0.0.0/8"

@@ -19,6 +19,13 @@ LOOPBACK = "127.0.0.1"
 DEADLINE_SECONDS = 10.0
 
 
+def free_port() -> int:
+    """A port of loopback at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
 @dataclass(frozen=True)
 class Request:
     """What a server was asked; the names of the headers are in lower case."""

@@ -14,6 +14,7 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
     /fail/CODE/2        the first 2 attempts end with the error of that code (`transient` and `permanent` are short
                         for one each, `bug` is an error this project does not know); without a number, all do
     /leak               fails with an unknown error that says the whole URL and the headers
+    /huge/200000        answers with so many turns of a second
     /none, /nan         answers with what is no diarization, or with one that is no JSON
     /exit/9/1           the process ends with that status at the first attempt; without the second number, at each
     /kill/1             the process kills itself with SIGKILL, likewise
@@ -114,6 +115,9 @@ class StandIn:
                 raise from_code(SHORT_FOR.get(rest[0], rest[0]), f"attempt {attempt} was told to fail")
             case "leak":
                 raise RuntimeError(f"cannot fetch {recording.url} with {dict(recording.headers)}")
+            case "huge":
+                turns = (Turn(start=0, end=1, speaker="SPEAKER_00"),) * int(rest[0])
+                return Diarization(segments=turns, exclusive_segments=turns, audio_seconds=1)
             case "none":
                 return None  # type: ignore[return-value]
             case "nan":
