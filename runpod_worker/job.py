@@ -90,7 +90,6 @@ def _outcome(
 def _diarize(diarizer: Diarizer, job_id: str, request: JobRequest, ear: Ear) -> dict[str, Any] | DiarizationError:
     recording = request.recording
     try:
-        ear("start", 0, 0)
         return write_result(diarizer.diarize(recording, request.hints, ear))
     except DiarizationError as error:
         return type(error)(scrub(error.message, recording))

@@ -42,9 +42,20 @@ def _gatekeeper(endpoint: Endpoint) -> Any:
             return _error(401, "unauthorized")
         if request.match_info.get("endpoint", endpoint.settings.endpoint_id) != endpoint.settings.endpoint_id:
             return _error(404, "endpoint not found")
-        return await handler(request)
+        try:
+            return await handler(request)
+        except Refused as refusal:
+            return _error(refusal.status, str(refusal))
 
     return admit
+
+
+class Refused(Exception):
+    """A request that makes no sense, and the HTTP status that says so."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def _error(status: int, text: str) -> web.Response:
@@ -85,33 +96,27 @@ class ClientApi:
         self._endpoint.tick()
         job = self._endpoint.jobs.get(request.match_info["id"])
         if job is None:
-            raise _raised(404, "job not found")
+            raise Refused(404, "job not found")
         return job
 
     async def _submitted(self, request: web.Request, max_bytes: int) -> dict[str, Any]:
         raw = await request.read()
         if len(raw) > max_bytes:
-            raise _raised(413, f"the body is larger than {max_bytes} bytes")
+            raise Refused(413, f"the body is larger than {max_bytes} bytes")
         try:
             body = json.loads(raw)
         except ValueError:
-            raise _raised(400, "the body is no JSON") from None
+            raise Refused(400, "the body is no JSON") from None
         if not isinstance(body, dict) or "input" not in body:
-            raise _raised(400, "input is required")
+            raise Refused(400, "input is required")
+        policy = body.get("policy") or {}
+        if not isinstance(policy, dict):
+            raise Refused(400, "policy must be an object")
         for name, (least, most) in POLICY_BOUNDS_MS.items():
-            value = (body.get("policy") or {}).get(name, least)
+            value = policy.get(name, least)
             if not isinstance(value, int) or not least <= value <= most:
-                raise _raised(400, f"policy.{name} must be from {least} to {most} ms")
+                raise Refused(400, f"policy.{name} must be from {least} to {most} ms")
         return body
-
-
-def _raised(status: int, text: str) -> web.HTTPException:
-    error: web.HTTPException = {
-        400: web.HTTPBadRequest,
-        404: web.HTTPNotFound,
-    }.get(status, web.HTTPBadRequest)(text=json.dumps({"error": text}), content_type="application/json")
-    error.set_status(status)
-    return error
 
 
 def describe(job: Job) -> dict[str, Any]:

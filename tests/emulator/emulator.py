@@ -218,7 +218,7 @@ class Emulator:
             for task in (scaling, stopping, *self._webhooks):
                 task.cancel()
             self._faults.clear()
-            await self._workers.end()
+            self._workers.end()
             await inside.cleanup()
             await self._clients.cleanup()
 

@@ -88,6 +88,7 @@ class Worker:
     stopped_at: float | None = None
     idle_since: float = 0.0
     stopping_since: float = 0.0
+    exit_code: int | None = None
     stops: list[str] = field(default_factory=list)
     pings: int = 0
 

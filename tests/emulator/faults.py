@@ -51,7 +51,7 @@ class Fault:
         at: An operation, or `job`.
         what: What happens.
         times: To so many of those it fits; None: to all.
-        match: It fits those alone whose path (of a job: whose recording's URL) holds this text.
+        match: It fits those alone whose path or body (of a job: whose recording's URL) holds this text.
         status: For `status` and `html`.
         retry_after: The header of that name, seconds or a date.
         seconds: For `drip`.
@@ -110,10 +110,9 @@ class Faults:
         """Outermost middleware of both APIs: counts the request, and lets go wrong what is to."""
         operation = request.match_info.route.name or "unknown"
         self.requests[operation] += 1
-        fault = self.strike(operation, request.path)
+        fault = self.strike(operation, request.path + await request.text()) if self._to_come else None
         if fault is None:
             return await handler(request)
-        await request.read()
         match fault.what:
             case "status" | "html":
                 return _refusal(fault)

@@ -64,16 +64,10 @@ class Workers:
         else:
             process.terminate()
 
-    async def end(self) -> None:
-        """All processes are gone after this."""
+    def end(self) -> None:
+        """All processes are gone after this, whatever they were at."""
         for worker in self._endpoint.live_workers:
-            if worker.state != "stopping":
-                self.stop(worker)
-        for _ in range(round(2 / LOOK_SECONDS)):
-            self._look()
-            if not self._endpoint.live_workers:
-                return
-            await asyncio.sleep(LOOK_SECONDS)
+            self._endpoint.stopping(worker)
         for process in self._processes.values():
             process.kill()
             process.wait()
@@ -87,6 +81,7 @@ class Workers:
             if process is None:
                 continue
             if process.poll() is not None:
+                worker.exit_code = process.returncode
                 endpoint.gone(worker)
             elif worker.state == "stopping" and endpoint.now() - worker.stopping_since > STOP_SECONDS:
                 process.kill()

@@ -45,6 +45,7 @@ def test_what_does_not_exist_is_404(emulator: Emulator) -> None:
         b"{",
         b"[]",
         b"{}",
+        b'{"input": {}, "policy": 7}',
         b'{"input": {}, "policy": {"ttl": 9999}}',
         b'{"input": {}, "policy": {"executionTimeout": 604800001}}',
     ],
@@ -131,6 +132,9 @@ def test_faults_strike_what_they_fit_as_often_as_they_say(emulator: Emulator) ->
     emulator.clear_faults()
     assert post(emulator, f"cancel/{first}").json() == {"id": first, "status": "CANCELLED"}
     assert len(emulator.struck) == 5
+    emulator.script(Fault("run", "status", status=503, match="/c?"))
+    assert post(emulator, "run", {"input": {"audio_url": "https://stand.in/b?"}}).status_code == 200
+    assert post(emulator, "run", {"input": {"audio_url": "https://stand.in/c?"}}).status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_without_a_model_the_process_ends_and_takes_no_job(
         last = emulator.log().splitlines()[-1]
         assert last.startswith("CRITICAL runpod_worker: this worker cannot start: ")
         assert line in last
+        assert emulator.workers["worker0"].exit_code == 78
         assert status(emulator, job_id)["status"] == "IN_QUEUE"
         assert emulator.requests["job-take"] == 0
 
@@ -71,6 +72,7 @@ def test_sigterm_lets_the_job_end_and_takes_no_other(tmp_path: Path) -> None:
         assert wait(emulator, running)["status"] == "COMPLETED"
         assert wait(emulator, waiting)["status"] == "COMPLETED"
         wait_until(lambda: emulator.workers["worker0"].state == "stopped")
+        assert emulator.workers["worker0"].exit_code == 0
         assert emulator.job(running).takers == ["worker0"]
         assert emulator.job(waiting).takers == ["worker1"]
 
@@ -91,6 +93,7 @@ def test_a_stopped_job_that_does_not_hear_ends_the_process(tmp_path: Path) -> No
         assert status(emulator, hanging)["status"] == "TIMED_OUT"
         assert wait(emulator, submit(emulator, "turns/5/1"))["workerId"] == "worker1"
         assert "a stopped job goes on for 1 s: this worker ends" in emulator.log("worker0")
+        assert emulator.workers["worker0"].exit_code == 70
 
 
 def test_a_job_whose_worker_is_killed_runs_again(tmp_path: Path) -> None:
