@@ -107,7 +107,7 @@ class Emulator:
 
     def change(self, **settings: Any) -> None:
         """Change the endpoint's settings, as its owner or RunPod does (`max_workers=0`, `throttled=True`)."""
-        self._call(lambda: vars(self.settings).update(settings))
+        self._call(lambda: self._endpoint.change(**settings))
 
     def forget(self) -> None:
         """Lose every job, as after a failure of RunPod's own store."""

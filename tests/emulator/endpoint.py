@@ -5,6 +5,7 @@ No HTTP and no processes. Everything is called from one event loop, so there are
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
@@ -16,6 +17,16 @@ from uuid import uuid4
 from tests.emulator.faults import Faults
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
+RAISED = {"error_type": "<class 'KeyError'>", "error_message": "'x'", "error_traceback": 'File "/app/handler.py"'}
+INSTEAD: dict[str | None, tuple[str, dict[str, Any]]] = {
+    "empty": ("COMPLETED", {}),
+    "garbled": ("COMPLETED", {"output": {"segments": None}}),
+    "raised": ("FAILED", {"error": json.dumps(RAISED)}),
+    "odd": ("PAUSED", {}),
+}
+"""What a job ends with, whatever its worker posts, by its fault."""
+
+IDLE_DAYS = ((7, 0), (3, 2))  # docs.runpod.io, "Endpoint settings": days without a job, and the most workers after that
 MAX_RESULT_BYTES = 10_000_000  # docs.runpod.io, "Handler functions": payload limits of /run
 
 
@@ -123,6 +134,7 @@ class Endpoint:
         self.retried = 0
         self.on_end: Callable[[Job], None] = lambda _: None
         self._skipped_seconds = 0.0
+        self._used_at = self.now()
 
     def now(self) -> float:
         """Seconds of the endpoint's clock."""
@@ -132,6 +144,11 @@ class Endpoint:
         """Let so much time pass at once: retention, ttl, timeouts, idle times and bill see it."""
         self._skipped_seconds += seconds
         self.tick()
+
+    def change(self, **settings: Any) -> None:
+        """A human changes settings; from then on the days without a job are counted anew."""
+        self._used_at = self.now()
+        vars(self.settings).update(settings)
 
     def submit(self, body: dict[str, Any], *, sync: bool = False) -> Job:
         """Accept a job, from now on to be paid for."""
@@ -146,6 +163,7 @@ class Endpoint:
             retries=settings.retries,
             webhook=body.get("webhook"),
         )
+        self._used_at = self.now()
         self.submissions.append(Submission(job.id, job.input))
         url = job.input.get("audio_url", "") if isinstance(job.input, dict) else ""
         fault = self.faults.strike("job", str(url))
@@ -206,11 +224,14 @@ class Endpoint:
             return
         if job.fault == "stuck-running":
             return
+        if job.fault in INSTEAD:
+            self._end(job, *INSTEAD[job.fault])
+            return
         answer: dict[str, Any] = {name: body[name] for name in ("output", "error") if name in body}
         if isinstance(answer.get("error"), str):
             self._end(job, "FAILED", answer)
         else:  # an error that is no string is swallowed, the output with it: runpod-python issue 299
-            self._end(job, "COMPLETED", {} if "error" in answer or job.fault == "empty" else answer)
+            self._end(job, "COMPLETED", {} if "error" in answer else answer)
         if job.fault == "overtaken":
             self.post(job_id, {"status": "IN_PROGRESS", "output": "discrete_diarization;None;None"})
 
@@ -224,8 +245,11 @@ class Endpoint:
                 self.retried += 1
 
     def tick(self) -> None:
-        """What time does to jobs."""
+        """What time does to jobs, and to an endpoint that nobody uses: it stays as it is then until a human acts."""
         now = self.now()
+        for days, most in IDLE_DAYS:
+            if now - self._used_at >= days * 86400:
+                self.settings.max_workers = min(self.settings.max_workers, most)
         for job in list(self.jobs.values()):
             if job.is_final:
                 if now - (job.ended_at or now) > job.retention_seconds:

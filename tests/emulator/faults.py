@@ -20,6 +20,9 @@ What becomes of a job that has been accepted (`at` is `job`):
     timed-out       it expires before a worker takes it
     twice           workers get it twice
     empty           it is COMPLETED without an output (runpod-python issue 309)
+    garbled         it is COMPLETED with an output that is no diarization
+    raised          it is FAILED as by a handler that raises: `error` is JSON with a traceback
+    odd             its status is one that nobody has documented, for good
     overtaken       a progress post arrives after the result: IN_PROGRESS for good (runpod-python issue 250)
 """
 
@@ -36,7 +39,9 @@ from typing import Literal
 from aiohttp import web
 
 WireFault = Literal["status", "html", "drip", "truncate", "reset-before", "reset-after", "hold-before", "hold-after"]
-JobFault = Literal["lost", "stuck-queued", "stuck-running", "timed-out", "twice", "empty", "overtaken"]
+JobFault = Literal[
+    "lost", "stuck-queued", "stuck-running", "timed-out", "twice", "empty", "garbled", "raised", "odd", "overtaken"
+]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.emulator import Emulator, Fault, Settings
+from tests.emulator.endpoint import RAISED
 from tests.processes import wait_until
 from tests.remote import STAND_IN, get, post, status, submit, wait
 
@@ -55,11 +56,22 @@ def test_a_result_that_never_arrives(emulator: Emulator) -> None:
     assert status(emulator, job_id)["status"] == "TIMED_OUT"
 
 
-def test_a_result_that_comes_without_its_output(emulator: Emulator) -> None:
-    emulator.script(Fault("job", "empty"))
-    told = wait(emulator, submit(emulator, "turns/5/1"))
-    assert told["status"] == "COMPLETED"
-    assert "output" not in told
+@pytest.mark.parametrize(
+    ("fault", "ended", "told"),
+    [
+        ("empty", "COMPLETED", {}),
+        ("garbled", "COMPLETED", {"output": {"segments": None}}),
+        ("raised", "FAILED", {"error": json.dumps(RAISED)}),
+        ("odd", "PAUSED", {}),
+    ],
+)
+def test_an_end_that_is_not_the_handler_s(emulator: Emulator, fault: Any, ended: str, told: dict[str, Any]) -> None:
+    emulator.script(Fault("job", fault))
+    job_id = submit(emulator, "turns/5/1")
+    posted(emulator, job_id)
+    said = status(emulator, job_id)
+    assert said["status"] == ended
+    assert {name: said[name] for name in ("output", "error") if name in said} == told
 
 
 def test_progress_that_overtakes_the_result(emulator: Emulator) -> None:

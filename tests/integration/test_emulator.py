@@ -198,3 +198,16 @@ def test_runsync_waits_no_longer_than_it_is_told_to(emulator: Emulator) -> None:
     told = post(emulator, "runsync", JOB, wait=1000).json()
     assert told["status"] == "IN_QUEUE"
     assert told["id"].startswith("sync-")
+
+
+def test_an_endpoint_that_nobody_uses_loses_its_workers(emulator: Emulator) -> None:
+    emulator.change(max_workers=5, throttled=True)
+    most = []
+    for days in (2, 2, 4):
+        emulator.advance(days * 86400)
+        most.append(emulator.settings.max_workers)
+    assert most == [5, 2, 0]
+    emulator.change(max_workers=5)
+    submit(emulator, "a")
+    emulator.advance(2 * 86400)
+    assert emulator.settings.max_workers == 5
