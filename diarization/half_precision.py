@@ -7,9 +7,11 @@ is slow on CPUs; on GPUs it is closer to float32 than bfloat16 is, at the same s
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Final
 
 import torch
+
+from diarization.fused_trunk import FusedTrunk
 
 GAIN: Final = 1.3
 """Less is not worth another answer."""
@@ -19,11 +21,11 @@ _TRIES: Final = 3
 
 
 @torch.inference_mode()
-def best_precision(trunk: Any, device: torch.device) -> torch.dtype:
+def best_precision(trunk: FusedTrunk, device: torch.device) -> torch.dtype:
     """The type in which `trunk` runs best: float32, or a half one that is faster by `GAIN`.
 
     Args:
-        trunk: A network with `forward_frames`, which takes (batch, frames, 80); in float32, on `device`.
+        trunk: In float32, on `device`. It is left in the other precision.
         device: Where it runs.
     """
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
@@ -31,13 +33,13 @@ def best_precision(trunk: Any, device: torch.device) -> torch.dtype:
     return half if _seconds(trunk.to(half), half, device) * GAIN < exact else torch.float32
 
 
-def _seconds(trunk: Any, precision: torch.dtype, device: torch.device) -> float:
+def _seconds(trunk: FusedTrunk, precision: torch.dtype, device: torch.device) -> float:
     """Of the fastest of a few runs, after one that warms up."""
     bank = torch.zeros((1, _FRAMES, 80), dtype=precision, device=device)
     seconds = []
     for _ in range(1 + _TRIES):
         began = time.perf_counter()
-        trunk.forward_frames(bank.clone())
+        trunk(bank)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyannote.core import SlidingWindowFeature
 
 from diarization.batches import FittingBatch
-from diarization.fused_trunk import fused
+from diarization.fused_trunk import FusedTrunk
 from diarization.masks import Masks
 from diarization.upstream import BaseWeSpeakerResNet, SpeakerDiarization
 
@@ -42,7 +42,7 @@ class SharedTrunk:
 
     def __init__(self, pipeline: SpeakerDiarization, batch: FittingBatch) -> None:
         self._pipeline = pipeline
-        self._trunk = fused(pipeline._embedding.model_.resnet)
+        self._trunk = FusedTrunk(pipeline._embedding.model_.resnet)
         self.batch = batch
 
     @torch.inference_mode()
@@ -87,7 +87,7 @@ class SharedTrunk:
             segments = [masks.window[int(chunk)] for chunk in chunks]
             crops = [pipeline._audio.crop(file, segment, mode="pad")[0][None] for segment in segments]
             bank = model.compute_fbank(torch.vstack(crops).to(device))
-            return self._pool(self._trunk.forward_frames(bank), masks.of(chunks))
+            return self._pool(self._trunk(bank), masks.of(chunks))
 
         report(0, total)
         for chunks, embedded in self.batch.run(embed, masks.active):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import pad
 
 from diarization.batches import FittingBatch
-from diarization.fused_trunk import fused
+from diarization.fused_trunk import FusedTrunk
 from diarization.half_precision import best_precision
 from diarization.masks import Masks
 from diarization.shared_trunk import Floats, SharedTrunk
@@ -52,7 +52,7 @@ def whole_trunk(pipeline: SpeakerDiarization, batch: FittingBatch, blocks: Fitti
     model: Any = getattr(pipeline._embedding, "model_", None)
     if not isinstance(model, WeSpeakerResNet34) or model.hparams["fbank_centering_span"] is not None:
         return None
-    precision = best_precision(fused(model.resnet), pipeline._embedding.device)
+    precision = best_precision(FusedTrunk(model.resnet), pipeline._embedding.device)
     trunk = WholeTrunk(pipeline, batch, blocks, precision)
     pipeline.get_embeddings = trunk.get_embeddings  # type: ignore[method-assign]
     return precision
@@ -96,12 +96,12 @@ class WholeTrunk(SharedTrunk):
             return self._nothing(len(block))
         start = max(0, block.start * STRIDE - CONTEXT)
         end = min(bank.frames, block.stop * STRIDE + CONTEXT)
-        frames: torch.Tensor = self._trunk.forward_frames(bank.centred(start, end)[None].to(self._precision))
+        frames: torch.Tensor = self._trunk(bank.centred(start, end)[None].to(self._precision))
         skipped = block.start - start // STRIDE
         return frames[..., skipped : skipped + len(block)].flatten(1, 2)[:, :, None].float()
 
     def _nothing(self, frames: int) -> torch.Tensor:
-        return torch.zeros((1, self._trunk.pool.in_dim, 1, frames), device=self._pipeline._embedding.device)
+        return torch.zeros((1, self._trunk.features, 1, frames), device=self._pipeline._embedding.device)
 
 
 class FilterBank:

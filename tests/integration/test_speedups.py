@@ -19,7 +19,7 @@ from diarization import linkage as linkage_module
 from diarization import vbx as vbx_module
 from diarization.clustering import bound_clustering, cdist
 from diarization.diarizer import BUNDLED_MODEL
-from diarization.fused_trunk import fused
+from diarization.fused_trunk import FusedTrunk
 from diarization.linkage import linkage
 from diarization.reconstruction import reconstruct, speaker_count, to_annotation
 from diarization.stock import stock_diarization
@@ -234,7 +234,7 @@ def test_the_fused_trunk_gives_the_trunks_frames() -> None:
     bank = 3 * torch.randn((2, 200, 80), generator=torch.Generator().manual_seed(0))
 
     with torch.inference_mode():
-        given, expected = (network.forward_frames(bank.clone()) for network in (fused(resnet), resnet))
+        given, expected = FusedTrunk(resnet)(bank), resnet.forward_frames(bank.clone())
 
     assert given.shape == expected.shape
     assert float((given - expected).abs().max() / expected.abs().max()) < 2e-5
