@@ -87,8 +87,8 @@ worker_send_task_events = True
 
 # One child and one model, unless told otherwise; spawn, because CUDA does not survive a fork. A bridge only waits.
 worker_pool = {"gpu": "prefork", "bridge": "threads"}[_settings.worker_role]
-worker_concurrency = 1
+worker_concurrency = {"gpu": 1, "bridge": _settings.overflow_max_in_flight}[_settings.worker_role]
 worker_pool_start_method = "spawn"
 worker_proc_alive_timeout = _settings.queue_start_timeout_seconds
 worker_hijack_root_logger = True
-imports = ["tasks.diarize", "tasks.worker"]
+imports = ["tasks.diarize", "tasks.runpod_bridge", "tasks.worker"]

@@ -16,6 +16,7 @@
     │   ├── AttemptsExhausted
     │   ├── TimeLimitReached
     │   ├── ResultTooLarge
+    │   ├── OverflowRejected
     │   └── InternalError         whatever is unknown is a bug, hence permanent
     ├── TransientError            retried with backoff, then a dead letter
     │   ├── RecordingFetchFailed
@@ -25,7 +26,10 @@
     │   ├── AttemptStalled
     │   ├── DeviceLost
     │   ├── DiskFull
-    │   └── DecoderStopped
+    │   ├── DecoderStopped
+    │   ├── OverflowClosed        waits for the valve, the budget or another worker, and counts as no attempt
+    │   ├── OverflowUnavailable   likewise, for the provider
+    │   └── OverflowLost
     ├── QueueUnavailable          the queue itself cannot be reached; raised in the producer
     └── Cancelled                 somebody asked for the job to stop
 
@@ -74,9 +78,11 @@ class TransientError(DiarizationError):
 
     Attributes:
         counts: Whether the try counts as one of the job's attempts.
+        wait_seconds: Until the next try, where the error knows better than the queue.
     """
 
     counts: ClassVar[bool] = True
+    wait_seconds: float | None = None
     advice = "It is tried again by itself; if it keeps failing, look at the message."
 
 
@@ -167,6 +173,12 @@ class ResultTooLarge(PermanentError):
     advice = 'Split the recording, or have it done on the own GPUs: provider="local".'
 
 
+class OverflowRejected(PermanentError):
+    """The remote provider will never do this job."""
+
+    advice = "Look at the message; a job that need not go to RunPod is better submitted with diarize.delay(url)."
+
+
 class InternalError(PermanentError):
     """An error this project does not know: a bug."""
 
@@ -228,6 +240,26 @@ class DecoderStopped(TransientError):
     """ffmpeg was killed or told to stop from outside before it was through."""
 
     advice = "The worker's host stopped ffmpeg (a shutdown, or memory ran out); it is tried again by itself."
+
+
+class OverflowClosed(TransientError):
+    """The job is not to be done by the remote provider now: it costs too much, or this bridge stops."""
+
+    counts = False
+    advice = "It waits, or the own GPUs take it; `diarize-queue budget` says what is left of today's budget."
+
+
+class OverflowUnavailable(TransientError):
+    """The remote provider did not take the job. Nothing runs there, and nothing is owed."""
+
+    counts = False
+    advice = "It is tried again by itself, or the own GPUs take it; the bridge's log says what RunPod answered."
+
+
+class OverflowLost(TransientError):
+    """The remote provider took the job and gave no answer, or nobody can know whether it took it."""
+
+    advice = "It is tried again by itself, at home where there is a GPU; what RunPod billed for it is booked."
 
 
 class QueueUnavailable(DiarizationError):

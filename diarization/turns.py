@@ -139,6 +139,10 @@ class SpeakerHints(BaseModel):
             raise ValueError(f"min_speakers {self.min_speakers} is more than max_speakers {self.max_speakers}")
         return self
 
+    def given(self) -> dict[str, int]:
+        """Those that were given."""
+        return self.model_dump(exclude_none=True)
+
     @classmethod
     def check(cls, **hints: int | None) -> SpeakerHints:
         """Hints from a caller.

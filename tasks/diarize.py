@@ -8,8 +8,6 @@ from typing import Literal
 from diarization.turns import Diarization
 from tasks.celery import app
 from tasks.guard import GuardedTask
-from tasks.job import JobRequest
-from tasks.loading import loaded
 
 
 @app.task(base=GuardedTask, bind=True, shared=False, name="tasks.diarize.diarize")
@@ -19,7 +17,7 @@ def diarize(
     num_speakers: int | None = None,
     min_speakers: int | None = None,
     max_speakers: int | None = None,
-    provider: Literal["local"] | None = None,
+    provider: Literal["local", "runpod"] | None = None,
     headers: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
 ) -> Diarization:
@@ -34,18 +32,17 @@ def diarize(
         num_speakers: How many people speak, where that is known.
         min_speakers: At least so many.
         max_speakers: At most so many.
-        provider: `local` keeps the job on the own GPUs.
+        provider: `local` keeps the job on the own GPUs, `runpod` has it done there.
         headers: Sent along when the recording is fetched; kept as secrets.
         idempotency_key: Names what is asked for: submitted again with the same key, by whichever producer, the same
             request has the same answer, until QUEUE_RETENTION_DAYS after its end.
     """
-    request = JobRequest(
+    return self.diarize(
         url=url,
         num_speakers=num_speakers,
         min_speakers=min_speakers,
         max_speakers=max_speakers,
         provider=provider,
-        headers=dict(headers or {}),
+        headers=headers,
         idempotency_key=idempotency_key,
     )
-    return loaded().diarize(request.recording, request.hints, self.report)

@@ -29,6 +29,9 @@ from diarization.errors import (
     InvalidJob,
     NoRoom,
     OutOfMemory,
+    OverflowClosed,
+    OverflowLost,
+    OverflowUnavailable,
     PermanentError,
     TimeLimitReached,
     TransientError,
@@ -38,6 +41,7 @@ from diarization.recording import scrub
 from diarization.turns import Diarization
 from tasks.answer import AnsweringTask
 from tasks.job import ANYWHERE, JobRequest
+from tasks.loading import Provider, loaded
 from tasks.producer import another_request
 from tasks.progress import Progress, Reports, Superseded
 from tasks.pulse import Pulse
@@ -47,7 +51,7 @@ from tasks.registry import Registry
 from tasks.room import Room
 from tasks.schedule import Schedule
 from tasks.server import connect
-from tasks.tickets import describe_ticket, ticket_number
+from tasks.tickets import describe_ticket, publish, ticket_number
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +90,8 @@ class GuardedTask(AnsweringTask):
         if outcome == "follows":
             raise Ignore("the job waits for the first one of its idempotency key")
         record = self._wait(lambda: self.records.get(job_id))
+        if outcome == "elsewhere" and record is not None:
+            self._send_on(record)
         if record is None:
             raise InvalidJob(f"there is no record of job {job_id}: it is past its retention, or Redis lost it")
         if record.state.ended:
@@ -106,6 +112,15 @@ class GuardedTask(AnsweringTask):
         """Where the running attempt reports its progress, and hears of its cancellation."""
         report: Report = self.request.get("report")
         return report
+
+    def diarize(self, **arguments: Any) -> Diarization:
+        """The attempt's work, by the diarizer of this process.
+
+        A provider's is told of the job, in whose record it keeps what it has begun.
+        """
+        request, loaded_here = JobRequest.of_record(arguments), loaded()
+        diarizer = loaded_here.of(self.request.get("record")) if isinstance(loaded_here, Provider) else loaded_here
+        return diarizer.diarize(request.recording, request.hints, self.report)
 
     def _record_on_arrival(self, job_id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """A message with arguments, sent by name: from here on the job stands in a record like any other."""
@@ -136,6 +151,13 @@ class GuardedTask(AnsweringTask):
             rejected = error
         ticket = describe_ticket(self.name, {**options, "queue": ANYWHERE})
         self._wait(lambda: self.records.create(job_id, None, ticket, rejected=rejected))
+
+    def _send_on(self, record: JobRecord) -> NoReturn:
+        """The job is for a worker of another role, and first in line there."""
+        number = self._wait(lambda: self.records.renumber(record.id))
+        if number is not None:
+            self._wait(lambda: publish(self, record, number=number, again=True))
+        raise Ignore("the job is for a worker of another role")
 
     def _attempt(self, record: JobRecord) -> Any:
         outcome = (
@@ -174,12 +196,11 @@ class GuardedTask(AnsweringTask):
             return error
         try:
             with self._soft_limit(), self.pulse.of(record.id) if self.pulse else nullcontext():
-                room = Room(self._registry, record.needs_bytes)
-                hear = [self.pulse, room] if self.pulse else [room]
-                self.request.update(report=Reports(*hear, Progress(self.hasty_records, record)))
+                report = Reports(*self._listeners(record), Progress(self.hasty_records, record))
+                self.request.update(report=report, record=record)
                 return self._result(record, self.run(**arguments))
-        except NoRoom as error:
-            return error
+        except (NoRoom, OverflowClosed, OverflowUnavailable, OverflowLost) as error:
+            return error  # made for this job, and more than their message
         except DiarizationError as error:
             return type(error)(scrub(error.message, recording))
         except MemoryError:
@@ -190,6 +211,13 @@ class GuardedTask(AnsweringTask):
             trace = "".join(traceback.format_exception(error))
             logger.error("job %s: %s", record.id, scrub(trace, recording))
             return InternalError(scrub(f"{type(error).__name__}: {error}", recording))
+
+    def _listeners(self, record: JobRecord) -> list[Report]:
+        """Who else hears of progress: of a bridge nobody, whose memory is not what the job needs."""
+        if self.settings.worker_role == "bridge":
+            return []
+        room = Room(self._registry, record.needs_bytes)
+        return [self.pulse, room] if self.pulse else [room]
 
     @contextmanager
     def _soft_limit(self) -> Iterator[None]:
@@ -210,6 +238,7 @@ class GuardedTask(AnsweringTask):
             update={
                 "attempts": record.attempts,
                 "queue_seconds": round(max(0.0, started_at - record.submitted_at), 3),
+                "cost_usd": round(diarization.provenance.cost_usd + record.cost_usd, 6),
             }
         )
         result = diarization.model_copy(update={"provenance": provenance}).to_json()
@@ -217,7 +246,9 @@ class GuardedTask(AnsweringTask):
 
     def _try_again(self, record: JobRecord, error: TransientError) -> NoReturn:
         most, cap_seconds = self.settings.queue_max_attempts, self.settings.queue_retry_cap_seconds
-        if not error.counts:
+        if error.wait_seconds is not None:
+            wait_seconds = error.wait_seconds
+        elif not error.counts:
             wait_seconds = min(cap_seconds, ELSEWHERE_SECONDS)
         elif record.attempts >= most:
             self._give_up(record, error)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from diarization.addresses import canonical_host, is_global
-from diarization.errors import InvalidJob, WorkerTooOld
+from diarization.errors import InvalidJob, UrlNotAllowed, WorkerTooOld
 from diarization.recording import Recording, parse_url, redact_url, unsigned_url
 from diarization.turns import SpeakerHints, first_complaint
 
@@ -27,7 +27,7 @@ class JobRequest(BaseModel):
         num_speakers: How many people speak, where that is known.
         min_speakers: At least so many.
         max_speakers: At most so many.
-        provider: `local` keeps the job on the own GPUs; None lets it run anywhere.
+        provider: `local` keeps the job on the own GPUs, `runpod` has it done there; None lets it run anywhere.
         headers: Sent along when the recording is fetched, such as `{"Authorization": "Bearer …"}`. Kept as secrets.
         idempotency_key: Names what is asked for: all jobs of one key have one answer, which is worked out once.
     """
@@ -38,7 +38,7 @@ class JobRequest(BaseModel):
     num_speakers: int | None = None
     min_speakers: int | None = None
     max_speakers: int | None = None
-    provider: Literal["local"] | None = None
+    provider: Literal["local", "runpod"] | None = None
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
 
@@ -89,10 +89,21 @@ class JobRequest(BaseModel):
             num_speakers=self.num_speakers, min_speakers=self.min_speakers, max_speakers=self.max_speakers
         )
 
-    @property
-    def queue(self) -> str:
-        """The queue for it: where it may run is known from what it asks for."""
-        return LOCAL if self.provider == "local" or _stays_in_the_house(self.url) else ANYWHERE
+    def queue(self, reachable: Sequence[IPv4Network | IPv6Network] = ()) -> str:
+        """The queue for it: where it may run is known from what it asks for.
+
+        Args:
+            reachable: Networks that a provider can reach though they are not public.
+
+        Raises:
+            UrlNotAllowed: It is to be done at a provider, who cannot fetch the recording.
+        """
+        inside = _stays_in_the_house(self.url, reachable)
+        if self.provider == "runpod":
+            if inside:
+                raise UrlNotAllowed("RunPod cannot fetch this recording: its address is not public")
+            return RUNPOD
+        return LOCAL if self.provider == "local" or inside else ANYWHERE
 
     @property
     def shown(self) -> str:
@@ -114,13 +125,14 @@ class JobRequest(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True, exclude={"url", "headers", "idempotency_key"})
 
 
-def _stays_in_the_house(url: str) -> bool:
+def _stays_in_the_house(url: str, reachable: Sequence[IPv4Network | IPv6Network]) -> bool:
     """Whether the URL alone says that nothing outside could fetch it (host names are not resolved here)."""
     parts = parse_url(url)
     host = parts.hostname or ""
     if parts.scheme == "file" or host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return True
     try:
-        return not is_global(ip_address(host))
+        address = ip_address(host)
+        return not is_global(address) and not any(address in network for network in reachable)
     except ValueError:
         return False

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import importlib
+from typing import Protocol, runtime_checkable
 
 from diarization.diarizer import Diarizer
 from diarization.errors import ModelUnavailable
+from tasks.record import JobRecord
 from tasks.settings import Settings
 
-_loaded: list[Diarizer] = []
+_loaded: list[Diarizer | Provider] = []
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """Has jobs done elsewhere; what it has begun for a job stands in the job's record."""
+
+    def of(self, record: JobRecord) -> Diarizer:
+        """The diarizer for that job."""
 
 
 def load(settings: Settings) -> Diarizer:
-    """Load the diarizer that the role and DIARIZATION_DIARIZER name; `loaded` has it from then on.
+    """Load the diarizer that DIARIZATION_DIARIZER names; `loaded` has it from then on.
 
     Raises:
         ModelUnavailable: It cannot be loaded; the message says why and what to do.
     """
-    target = "tasks.runpod_bridge:load" if settings.worker_role == "bridge" else settings.diarization_diarizer
+    target = settings.diarization_diarizer
     module_name, _, function_name = target.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
@@ -27,11 +37,16 @@ def load(settings: Settings) -> Diarizer:
     except (ImportError, AttributeError) as error:
         raise ModelUnavailable(f"{target} cannot be imported: {error}") from error
     diarizer: Diarizer = function(settings.diarizer_options())
-    _loaded[:] = [diarizer]
+    use(diarizer)
     return diarizer
 
 
-def loaded() -> Diarizer:
+def use(diarizer: Diarizer | Provider) -> None:
+    """Let `loaded` give this one from now on."""
+    _loaded[:] = [diarizer]
+
+
+def loaded() -> Diarizer | Provider:
     """The diarizer of this process.
 
     Raises:

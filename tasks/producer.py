@@ -14,7 +14,7 @@ from celery.result import AsyncResult
 from celery.utils import uuid
 
 from diarization.errors import InvalidJob, PermanentError
-from tasks.job import ANYWHERE, LOCAL, JobRequest
+from tasks.job import ANYWHERE, LOCAL, RUNPOD, JobRequest
 from tasks.record import JobRecord, State, raisable
 from tasks.records import Records, Submission
 from tasks.schedule import Schedule
@@ -146,6 +146,7 @@ class SubmittedTask(Task[Any, Any]):
             bound = inspect.signature(self.run).bind(*args, **kwargs)
         except TypeError as error:
             raise InvalidJob(f"{self.name.rsplit('.', 1)[-1]}: {error}") from None
+        bound.apply_defaults()
         return JobRequest.check(dict(bound.arguments))
 
     def _queue(self, request: JobRequest | None, wanted: Any) -> str:
@@ -153,7 +154,9 @@ class SubmittedTask(Task[Any, Any]):
         name = getattr(wanted, "name", wanted)
         if name not in (None, ANYWHERE, LOCAL):
             raise InvalidJob(f"queue= is {ANYWHERE!r} or {LOCAL!r}, not {name!r}; leave it out")
-        home = request.queue if request else ANYWHERE
+        home = request.queue(self.settings.overflow_reachable_networks) if request else ANYWHERE
+        if home == RUNPOD and name == LOCAL:
+            raise InvalidJob(f"queue={LOCAL!r} keeps a job in the house, provider='runpod' does not")
         return LOCAL if LOCAL in (home, name) else home
 
     def _join(self, job_id: str, request: JobRequest | None) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from diarization.errors import Cancelled, DiarizationError, Expired, from_code
+from tasks.remote import RemoteRun
 
 
 class State(StrEnum):
@@ -55,6 +56,10 @@ class JobRecord:
         follows: The job of the same idempotency key whose end will be this one's.
         needs_bytes: Memory that an attempt found missing.
         answered: When Celery had been told of the end.
+        remote: A try at a provider that is not over.
+        stays_home: Whether a provider was tried in vain, so that the own GPUs are to do it.
+        submissions: Tries at a provider.
+        cost_usd: What they have cost, at most.
         history: The lives of a dead letter before its replays, oldest first.
     """
 
@@ -83,6 +88,10 @@ class JobRecord:
     follows: str | None = None
     needs_bytes: int | None = None
     answered: float | None = None
+    remote: RemoteRun | None = field(default=None, repr=False)
+    stays_home: bool = False
+    submissions: int = 0
+    cost_usd: float = 0.0
     history: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
@@ -114,6 +123,10 @@ _READERS: Mapping[str, Any] = {
     **dict.fromkeys(
         ("options", "request", "ticket", "result", "error", "last_error", "rejected", "history"), json.loads
     ),
-    **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes"), int),
-    **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float),
+    **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes", "submissions"), int),
+    "remote": RemoteRun.parse,
+    "stays_home": "1".__eq__,
+    **dict.fromkeys(
+        ("cost_usd", "percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float
+    ),
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from diarization.errors import AttemptsExhausted, Cancelled, DiarizationError, Expired, NoRoom, TransientError
 from tasks.job import JobRequest
 from tasks.record import JobRecord, State, describe, end_of
+from tasks.remote import RemoteRun
 from tasks.schedule import Schedule
 from tasks.server import connect, reachable
 from tasks.settings import Settings
@@ -128,7 +129,10 @@ class Records:
         return [JobRecord.parse(job_id, fields) for job_id, fields in stored if "state" in fields]
 
     def take(self, job_id: str, ticket_number: int, worker: str) -> str:
-        """A worker met a ticket: `taken` starts an attempt; else `missing`, `stale`, `held`, or how the job ended."""
+        """A worker met a ticket: `taken` starts an attempt; else why not.
+
+        `missing`, `stale`, `held`, `follows`; `elsewhere` where it is for a worker of another role; or how it ended.
+        """
         attempts = self._settings.queue_max_attempts
         errors = (
             Expired("the job was not started before its expires"),
@@ -137,7 +141,10 @@ class Records:
         )
         stored = [json.dumps(describe(error)) for error in errors]
         lease = self._settings.queue_lease_seconds
-        return str(self._call("take", job_id, ticket_number, worker, attempts, self._retention_seconds, *stored, lease))
+        role = self._settings.worker_role
+        return str(
+            self._call("take", job_id, ticket_number, worker, attempts, self._retention_seconds, *stored, lease, role)
+        )
 
     def renew(self, worker: str, facts: str, job_ids: Sequence[str]) -> int:
         """`worker` lives, and is what `facts` (JSON) say: renew the leases of the jobs that it runs; how many."""
@@ -166,6 +173,30 @@ class Records:
     def progress(self, job_id: str, token: int, stage: str, percent: float) -> str:
         """Note how far the attempt is: `go on`, `cancel`, or `lost` where somebody else runs the job now."""
         return str(self._call("progress", job_id, token, stage, f"{percent:.1f}"))
+
+    def remote(
+        self,
+        job_id: str,
+        token: int,
+        run: RemoteRun | None,
+        *,
+        begins: bool = False,
+        cost_usd: float = 0.0,
+        stays_home: bool = False,
+    ) -> str:
+        """Note how the attempt's try at a provider stands; `stale` where the job is somebody else's now.
+
+        Args:
+            job_id: The job.
+            token: Of the attempt.
+            run: The try; None once it is over.
+            begins: Whether this is its submission.
+            cost_usd: What a try that is over has cost.
+            stays_home: Whether the own GPUs are to do the job from now on.
+        """
+        written = run.to_json() if run else ""
+        arguments = (token, written, int(begins), f"{cost_usd:.6f}", int(stays_home))
+        return str(self._call("remote", job_id, *arguments))
 
     def finish(self, job_id: str, token: int, result: str) -> str:
         """End the job well, with `result` (JSON). Its state from then on; `stale` where somebody else runs it now."""

@@ -7,6 +7,7 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -110,7 +111,61 @@ class Settings(BaseSettings):
         default=300, ge=1, le=3600, description="How long a worker may take to load its model."
     )
 
-    @field_validator("diarization_allowed_networks", mode="before")
+    runpod_api_key: SecretStr | None = Field(
+        default=None, description="RunPod's key; with RUNPOD_ENDPOINT_ID it lets a bridge send jobs there."
+    )
+    runpod_endpoint_id: str | None = Field(
+        default=None, pattern=r"^[\w-]{1,64}$", description="The RunPod serverless endpoint that does the overflow."
+    )
+    runpod_endpoint_base_url: str = Field(
+        default="https://api.runpod.ai/v2", description="Of RunPod's endpoint API; RunPod's SDK reads the same name."
+    )
+
+    overflow_deadline_seconds: float = Field(
+        default=900, ge=1, le=7 * 86400, description="A job should be done so long after it was submitted."
+    )
+    overflow_budget_usd_per_day: float = Field(
+        default=10,
+        ge=0,
+        le=100_000,
+        description="USD that RunPod may bill per UTC day, by upper bounds; 0 sends nothing.",
+    )
+    overflow_usd_per_second: float = Field(
+        default=0.00031, gt=0, le=1, description="What a second of the endpoint's GPU costs, in USD."
+    )
+    overflow_max_in_flight: int = Field(
+        default=3, ge=1, le=200, description="Jobs at RunPod at one time, and the threads of a bridge."
+    )
+    overflow_cold_start_seconds: float = Field(
+        default=120, ge=0, le=3600, description="Upper bound on the start of a RunPod worker; reserved with each job."
+    )
+    overflow_idle_seconds: float = Field(
+        default=5, ge=0, le=3600, description="The endpoint's idle timeout, which is billed after a job."
+    )
+    overflow_seconds_per_audio_hour: float = Field(
+        default=200,
+        ge=1,
+        le=36_000,
+        description="Upper bound on what a RunPod worker takes for an hour of audio; longer runs are ended.",
+    )
+    overflow_dry_run: bool = Field(
+        default=False, description="The valve stays shut, and the log says what it would have sent."
+    )
+    overflow_reachable_networks: Networks = Field(
+        default=(), description="CIDRs, comma-separated, that RunPod can reach though they are not public (a VPN)."
+    )
+
+    @field_validator("runpod_endpoint_base_url")
+    @classmethod
+    def _is_the_endpoint_api(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise ValueError("must be an http or https URL")
+        if parts.hostname == "api.runpod.io":
+            raise ValueError("api.runpod.io is RunPod's management API; jobs go to https://api.runpod.ai/v2")
+        return value.rstrip("/")
+
+    @field_validator("diarization_allowed_networks", "overflow_reachable_networks", mode="before")
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
 from diarization.errors import InvalidJob, QueueUnavailable
+from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.record import JobRecord
 from tasks.records import Records
 from tasks.server import reachable
@@ -74,6 +75,10 @@ def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = Non
         QueueUnavailable: The broker did not take it. Whether it has it after all cannot be known.
     """
     options = dict(record.ticket["options"])
+    if record.remote is not None:
+        options["queue"] = RUNPOD  # whoever takes it must find the try there
+    elif record.stays_home and options.get("queue") == ANYWHERE:
+        options["queue"] = LOCAL
     if again:
         options["priority"] = FIRST_IN_LINE
     headers = {**options.pop("headers", {}), NUMBER_HEADER: record.ticket_number if number is None else number}

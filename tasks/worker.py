@@ -20,10 +20,11 @@ from tasks.gate import EXIT_UNUSABLE, Gate
 from tasks.guard import GuardedTask
 from tasks.heartbeat import Beat, Heartbeat, snapshot
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
-from tasks.loading import load
+from tasks.loading import load, use
 from tasks.pulse import Pulse
 from tasks.records import Records, worker_name
 from tasks.registry import Registry
+from tasks.runpod_bridge import Bridge
 from tasks.server import RedisUnfit, check_server, connect
 from tasks.settings import Settings, current_settings
 from tasks.tickets import issue_due
@@ -32,6 +33,7 @@ from tasks.watch import Watch
 logger = logging.getLogger(__name__)
 
 QUEUES = {"gpu": (ANYWHERE, LOCAL), "bridge": (RUNPOD,)}
+"""What a worker of that role always takes jobs from; `tasks.overflow_steps` adds the valve's to a bridge."""
 ISSUE_EVERY_SECONDS = 1.0
 CHORES_EVERY_SECONDS = 5.0
 WATCH_EVERY_SECONDS = 1.0
@@ -125,7 +127,9 @@ class GateStep(bootsteps.StartStopStep):
             if settings.worker_role == "gpu":
                 self._gate.wait(lambda: parent.pool._pool._pool, settings.queue_start_timeout_seconds, _heed_signals)
             else:
-                load(settings)
+                bridge = Bridge(settings)
+                use(bridge)
+                signals.worker_shutting_down.connect(lambda **_: bridge.endpoint.stopping.set(), weak=False)
         except (DiarizationError, RedisUnfit) as error:
             logger.critical("this worker cannot start: %s", error)
             self._gate.remove()

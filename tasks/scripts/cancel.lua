@@ -1,7 +1,13 @@
 -- ARGV: 3 the error of a cancelled job, 4 retention. Returns the state before, or 'missing'.
 local state = field('state')
 if not state then return 'missing' end
-if state == 'queued' or state == 'due' then
+local waits = state == 'queued' or state == 'due'
+if waits and field('remote') then
+  -- It runs at a provider, whom a bridge has to tell.
+  redis.call('HSET', key, 'cancel_requested', now)
+  if state == 'due' then make_due(now) end
+  return 'running'
+elseif waits then
   finish('cancelled', 'error', ARGV[3], ARGV[4])
 elseif state == 'running' then
   redis.call('HSET', key, 'cancel_requested', now)

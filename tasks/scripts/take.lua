@@ -1,6 +1,6 @@
 -- A worker met a ticket. ARGV: 3 number of the ticket, 4 worker, 5 max attempts, 6 retention, 7 to 9 the errors of a job
--- that expired, was cancelled while its worker died, or has run out of attempts, 10 lease seconds.
--- Returns 'missing', 'stale', 'held', 'follows', 'taken' or the state of an ended job. 'taken' counts the attempt and grows
+-- that expired, was cancelled while its worker died, or has run out of attempts, 10 lease seconds, 11 role of the worker.
+-- Returns 'missing', 'stale', 'held', 'follows', 'elsewhere', 'taken' or the state of an ended job. 'taken' counts the attempt and grows
 -- the token: whoever holds an older token can write no more.
 local state = field('state')
 if not state then return 'missing' end
@@ -13,13 +13,19 @@ end
 if state == 'due' and number ~= field('ticket_number') then return 'stale' end
 -- Thrown away safely: should its runner be dead, the lease runs out and brings the job back.
 if state == 'running' then return 'held' end
+-- A try at a provider is found again by bridges alone, and a job that stays at home is not for them.
+local remote = field('remote')
+if remote and ARGV[11] ~= 'bridge' or not remote and ARGV[11] == 'bridge' and field('stays_home') then
+  if state == 'due' then move('queued') end
+  return 'elsewhere'
+end
 redis.call('HSET', key, 'taken_number', number)
 local expires_at = field('expires_at')
-if expires_at and tonumber(now) > tonumber(expires_at) then
+if expires_at and not remote and tonumber(now) > tonumber(expires_at) then
   finish('expired', 'error', ARGV[7], ARGV[6])
   return 'expired'
 end
-if field('cancel_requested') then
+if field('cancel_requested') and not remote then
   finish('cancelled', 'error', ARGV[8], ARGV[6])
   return 'cancelled'
 end
@@ -40,13 +46,13 @@ if first then
   redis.call('HDEL', key, 'follows')
   redis.call('SET', prefix .. 'idempotency:' .. field('idempotency'), id)
 end
-if tonumber(field('attempts')) >= tonumber(ARGV[5]) then
+if not remote and tonumber(field('attempts')) >= tonumber(ARGV[5]) then
   finish('dead', 'error', ARGV[9], ARGV[6])
   return 'dead'
 end
 move('running')
 redis.call('ZADD', prefix .. 'leases', now + ARGV[10], id)
-redis.call('HINCRBY', key, 'attempts', 1)
+if not remote then redis.call('HINCRBY', key, 'attempts', 1) end
 redis.call('HINCRBY', key, 'token', 1)
 redis.call('HSET', key, 'started_at', now, 'worker', ARGV[4])
 redis.call('HDEL', key, 'stage', 'percent', 'due_at')

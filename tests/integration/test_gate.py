@@ -26,7 +26,7 @@ def waiting(redis: Redis) -> int:
         ({"DIARIZATION_MODEL": "bug"}, "internal_error: RuntimeError: the stand-in was told to fail while loading"),
         ({"DIARIZATION_DIARIZER": "no_such_module:load"}, "no_such_module:load cannot be imported"),
         ({"DIARIZATION_DIARIZER": "tests.standin:lod"}, "tests.standin:lod cannot be imported"),
-        ({"WORKER_ROLE": "bridge"}, "tasks.runpod_bridge:load cannot be imported"),
+        ({"WORKER_ROLE": "bridge"}, "a bridge needs RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID"),
     ],
 )
 def test_a_model_that_cannot_load_ends_the_worker(

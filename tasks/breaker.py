@@ -1,0 +1,68 @@
+"""The breaker: while a provider refuses everything, no job is offered to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from tasks.server import reachable, server_time
+from tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FIRST_SECONDS, LONGEST_SECONDS = 30.0, 1800.0
+"""It is open for so long at first, twice as long after each further failure."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """Why the breaker is open, and until when (seconds since 1970, by the server's clock)."""
+
+    why: str
+    until: float
+    failures: int
+
+
+class Breaker:
+    """One for the fleet. Every method raises `QueueUnavailable` where Redis cannot be reached."""
+
+    def __init__(self, client: Redis, settings: Settings) -> None:
+        self._redis = client
+        self._key = settings.redis_key_prefix + "fleet:breaker"
+
+    def trip(self, why: str, seconds: float | None = None) -> None:
+        """Open it, with one line of alarm; what fails while it is open says nothing new.
+
+        Args:
+            why: What is wrong, and its cure.
+            seconds: For how long, where the provider said so: then it is no failure.
+        """
+        with reachable():
+            now, last = server_time(self._redis), self._last()
+            if last is not None and now < last.until:
+                return
+            failures = (last.failures if last else 0) + (seconds is None)
+            seconds = seconds or min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** max(0, failures - 1))
+            stored = json.dumps({"why": why, "until": now + seconds, "failures": failures})
+            self._redis.set(self._key, stored, ex=int(LONGEST_SECONDS * 4))
+        logger.error("RunPod gets no jobs for %.0f s: %s", seconds, why)
+
+    def close(self) -> None:
+        """The provider works."""
+        with reachable():
+            if self._redis.delete(self._key):
+                logger.info("RunPod works again")
+
+    def state(self) -> Open | None:
+        """Why it is open; None where it is not."""
+        with reachable():
+            last = self._last()
+            return last if last is not None and server_time(self._redis) < last.until else None
+
+    def _last(self) -> Open | None:
+        stored: Any = self._redis.get(self._key)
+        return Open(**json.loads(stored)) if stored else None

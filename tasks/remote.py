@@ -1,0 +1,54 @@
+"""RemoteRun: what a job's record says of a try that was, or may have been, submitted to a provider.
+
+It is written before the submission, without an id, and again with the id before the first look at its status. So
+whoever takes the job after a crash either finds the try again, or knows that nobody can know whether there is one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class RemoteRun:
+    """One try. Times are seconds since 1970.
+
+    Attributes:
+        attempt_id: Ours; names its reservation in the ledger.
+        base_url: Of the API that it was submitted to; settings may have changed since.
+        endpoint_id: Likewise.
+        intended_at: Just before the submission.
+        ttl_seconds: The provider has forgotten it for certain when so much time has passed.
+        execution_timeout_seconds: The provider ends it when it has run for so long.
+        reserved_usd: Its upper bound.
+        run_id: The provider's; None while the submission has not been answered.
+        submitted_at: When it had been answered.
+    """
+
+    attempt_id: str
+    base_url: str
+    endpoint_id: str
+    intended_at: float
+    ttl_seconds: float
+    execution_timeout_seconds: float
+    reserved_usd: float
+    run_id: str | None = None
+    submitted_at: float | None = None
+
+    def to_json(self) -> str:
+        """As the record keeps it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, stored: str) -> Self:
+        """From a record; fields of a newer version are passed over."""
+        known: Mapping[str, Any] = json.loads(stored)
+        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
+
+    @property
+    def gone_at(self) -> float:
+        """From then on the provider knows it no more, and runs it no more."""
+        return (self.submitted_at or self.intended_at) + self.ttl_seconds

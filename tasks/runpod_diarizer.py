@@ -1,0 +1,288 @@
+"""A `Diarizer` that has one job done by a RunPod endpoint, once.
+
+What it has begun stands in the job's record and in the ledger before RunPod hears of it, in this order: budget
+reserved, intent written, submitted by one POST, RunPod's id stored, and only then the first look at the status. So a
+bridge that comes after a crash finds the run again and pays for no second one. Where nobody can know whether RunPod
+accepted a job, the reservation is booked as spent, and the job is done at home.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
+from uuid import uuid4
+
+from diarization.diarizer import Report
+from diarization.errors import (
+    Cancelled,
+    ModelUnavailable,
+    OverflowClosed,
+    OverflowLost,
+    OverflowRejected,
+    OverflowUnavailable,
+    QueueUnavailable,
+)
+from diarization.recording import Recording
+from diarization.turns import Diarization, SpeakerHints
+from tasks.backend import wait_for_redis
+from tasks.breaker import Breaker
+from tasks.budget import Ledger
+from tasks.job import RUNPOD
+from tasks.price import Price
+from tasks.progress import Superseded
+from tasks.record import JobRecord
+from tasks.records import Records
+from tasks.registry import Registry
+from tasks.remote import RemoteRun
+from tasks.runpod_api import Answer, Kind, RunPodApi
+from tasks.runpod_run import Ended, Run
+from tasks.server import connect, server_time
+from tasks.settings import Settings
+from tasks.valve import Valve
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PINNED_WAIT_SECONDS = 15.0
+"""Between looks for budget or room, of a job that only RunPod may do."""
+CURES: Mapping[int, str] = {
+    401: "RunPod refuses the key: check RUNPOD_API_KEY",
+    403: "the key may not use this endpoint: check RUNPOD_API_KEY's permissions",
+    404: "RunPod knows no such endpoint: check RUNPOD_ENDPOINT_ID and RUNPOD_ENDPOINT_BASE_URL",
+}
+
+
+class Endpoint:
+    """What all jobs of this process go by that go to one endpoint; its threads share it.
+
+    Attributes:
+        stopping: Set once this worker is to end: its runs are left to another bridge.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Begin.
+
+        Raises:
+            ModelUnavailable: There is no endpoint to send anything to.
+        """
+        key, endpoint_id = settings.runpod_api_key, settings.runpod_endpoint_id
+        if key is None or endpoint_id is None:
+            raise ModelUnavailable("a bridge needs RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID")
+        client = connect(settings, patient=True)
+        self.settings = settings
+        self.endpoint_id = endpoint_id
+        self.records = Records(settings, patient=True)
+        self.ledger = Ledger(client, settings)
+        self.breaker = Breaker(client, settings)
+        self.valve = Valve(client, settings)
+        self.registry = Registry(client, settings)
+        self.price = Price.of(settings)
+        self.stopping = threading.Event()
+        self._key = key.get_secret_value()
+        self._client = client
+        self._apis: dict[tuple[str, str], RunPodApi] = {}
+
+    def api(self, base_url: str, endpoint_id: str) -> RunPodApi:
+        """The endpoint that a run was submitted to, whatever the settings say by now."""
+        return self._apis.setdefault((base_url, endpoint_id), RunPodApi(base_url, endpoint_id, self._key))
+
+    def now(self) -> float:
+        """The fleet's clock, which the records go by."""
+        return server_time(self._client)
+
+
+class RemoteDiarizer:
+    """One attempt of one job."""
+
+    def __init__(self, endpoint: Endpoint, record: JobRecord) -> None:
+        self._endpoint = endpoint
+        self._record = record
+        self._pinned = record.ticket["options"].get("queue") == RUNPOD
+
+    def diarize(self, recording: Recording, hints: SpeakerHints, report: Report) -> Diarization:
+        """See `diarization.diarizer.Diarizer`.
+
+        Raises:
+            OverflowClosed: It is not to be done by RunPod now.
+            OverflowUnavailable: RunPod did not take it.
+            OverflowLost: RunPod did not do it, or cannot be known to.
+            OverflowRejected: Only RunPod may do it, and will not.
+        """
+        remote = self._record.remote
+        if remote is None:
+            remote = self._submit(recording, hints)
+        elif remote.run_id is None:
+            self._unknown(remote, "a bridge stopped while it submitted the job")
+        else:
+            logger.info("job %s is found again as run %s", self._record.id, remote.run_id)
+        api = self._endpoint.api(remote.base_url, remote.endpoint_id)
+        endpoint = self._endpoint
+        run = Run(
+            remote,
+            api,
+            left_seconds=remote.gone_at - self._patiently(endpoint.now),
+            stopping=endpoint.stopping,
+            reclaimed=(lambda: False) if self._pinned else self._wanted_at_home,
+            alarm=endpoint.breaker.trip,
+        )
+        try:
+            end = run.follow(report)
+        except Superseded:
+            raise
+        except Cancelled:
+            self._settle(remote, run.stop())
+            raise
+        return self._close(remote, end)
+
+    def _submit(self, recording: Recording, hints: SpeakerHints) -> RemoteRun:
+        remote = self._reserve()
+        if self._note(remote, begins=True) == "stale":
+            self._endpoint.ledger.release(remote.attempt_id)
+            raise Superseded("the job is run by another worker now")
+        answer = self._endpoint.api(remote.base_url, remote.endpoint_id).run(_body(remote, recording, hints))
+        run_id = answer.body.get("id") if answer.kind is Kind.OK and answer.body else None
+        if isinstance(run_id, str) and run_id:
+            return self._accepted(remote, run_id)
+        if answer.kind in (Kind.REFUSED, Kind.UNREACHABLE):
+            self._refused(remote, answer)
+        return self._unknown(remote, answer.says or "RunPod's answer names no id")
+
+    def _reserve(self) -> RemoteRun:
+        """Budget and a place in flight, or why not."""
+        endpoint, price, settings = self._endpoint, self._endpoint.price, self._endpoint.settings
+        if broken := endpoint.breaker.state():
+            self._not_now(OverflowUnavailable(broken.why))
+        slots = settings.overflow_max_in_flight if self._pinned else endpoint.valve.slots()
+        timeout = price.execution_timeout_seconds(settings.diarization_max_hours * 3600)
+        usd, attempt_id = price.bound_usd(timeout), str(uuid4())
+        outcome = self._patiently(lambda: endpoint.ledger.reserve(attempt_id, usd, slots))
+        if outcome != "reserved":
+            why = {
+                "no budget": f"today's budget has less than the {usd:.2f} USD left that this job may cost",
+                "no room": "as many jobs are at RunPod as may be",
+            }
+            self._not_now(OverflowClosed(why.get(outcome, f"the ledger is {outcome}")))
+        return RemoteRun(
+            attempt_id=attempt_id,
+            base_url=settings.runpod_endpoint_base_url,
+            endpoint_id=endpoint.endpoint_id,
+            intended_at=self._patiently(endpoint.now),
+            ttl_seconds=price.ttl_seconds(timeout),
+            execution_timeout_seconds=timeout,
+            reserved_usd=usd,
+        )
+
+    def _accepted(self, remote: RemoteRun, run_id: str) -> RemoteRun:
+        accepted = replace(remote, run_id=run_id, submitted_at=self._patiently(self._endpoint.now))
+        if self._note(accepted) == "stale":
+            # Whoever runs the job by now has found an intent without an id, and has booked it as spent.
+            self._endpoint.api(remote.base_url, remote.endpoint_id).cancel(run_id)
+            raise Superseded("the job is run by another worker now")
+        self._endpoint.breaker.close()
+        logger.info(
+            "job %s went to RunPod as run %s, for %.4f USD at most", self._record.id, run_id, remote.reserved_usd
+        )
+        return accepted
+
+    def _refused(self, remote: RemoteRun, answer: Answer) -> NoReturn:
+        """RunPod has no such job, for certain."""
+        self._patiently(lambda: self._endpoint.ledger.release(remote.attempt_id))
+        if answer.status in (400, 413):
+            logger.error("job %s: RunPod will not take it: %s", self._record.id, answer.says)
+            self._over(stays_home=not self._pinned)
+            if self._pinned:
+                raise OverflowRejected(f"RunPod will not take the job: {answer.says}")
+            self._not_now(OverflowUnavailable(f"RunPod will not take the job: {answer.says}"))
+        self._over()
+        cure = CURES.get(answer.status or 0)
+        self._endpoint.breaker.trip(f"{cure} ({answer.says})" if cure else answer.says, answer.retry_after_seconds)
+        self._not_now(OverflowUnavailable(f"RunPod did not take the job: {answer.says}"))
+
+    def _unknown(self, remote: RemoteRun, why: str) -> NoReturn:
+        """Nobody can know whether RunPod has the job: it counts as paid for, and is not sent there a second time.
+
+        Where no other worker can do it, it waits until RunPod has forgotten it for certain.
+        """
+        endpoint = self._endpoint
+        self._patiently(lambda: endpoint.ledger.book(remote.attempt_id))
+        home = not self._pinned and self._has_gpu()
+        self._over(cost_usd=remote.reserved_usd, stays_home=home)
+        error = OverflowLost(f"nobody can know whether RunPod has the job: {why}")
+        error.wait_seconds = 0.0 if home else max(0.0, remote.gone_at - self._patiently(endpoint.now))
+        logger.error(
+            "job %s: %s; %.4f USD are booked, it %s",
+            self._record.id,
+            error.message,
+            remote.reserved_usd,
+            "is done at home" if home else f"waits {error.wait_seconds:.0f} s until such a run is over",
+        )
+        raise error
+
+    def _close(self, remote: RemoteRun, end: Ended) -> Diarization:
+        """Settle a run that is over; its result, or why there is none."""
+        cost_usd = self._settle(remote, end)
+        if end.result is not None:
+            provenance = end.result.provenance.model_copy(update={"provider": "runpod", "cost_usd": cost_usd})
+            return end.result.model_copy(update={"provenance": provenance})
+        error = end.error or OverflowLost("the run ended without a result")
+        home = end.comes_home and not self._pinned and self._has_gpu()
+        self._over(cost_usd=cost_usd, stays_home=home)
+        if home and isinstance(error, OverflowClosed | OverflowLost):
+            error.wait_seconds = 0.0
+        raise error
+
+    def _settle(self, remote: RemoteRun, end: Ended) -> float:
+        cost_usd = self._endpoint.price.settled_usd(remote.reserved_usd, end.delay_seconds, end.execution_seconds)
+        self._patiently(lambda: self._endpoint.ledger.settle(remote.attempt_id, cost_usd))
+        return cost_usd
+
+    def _not_now(self, error: OverflowClosed | OverflowUnavailable) -> NoReturn:
+        """A job that may run anywhere goes back to where it came from; a pinned one waits, until its deadline."""
+        if not self._pinned:
+            self._endpoint.valve.shut()
+            error.wait_seconds = 0.0
+            raise error
+        deadline = self._record.submitted_at + self._endpoint.settings.overflow_deadline_seconds
+        if self._patiently(self._endpoint.now) > deadline:
+            raise OverflowRejected(f"its deadline is over, and RunPod has not taken it: {error.message}")
+        error.wait_seconds = PINNED_WAIT_SECONDS
+        raise error
+
+    def _has_gpu(self) -> bool:
+        return any(worker.role == "gpu" for worker in self._patiently(self._endpoint.registry.alive).values())
+
+    def _wanted_at_home(self) -> bool:
+        try:
+            return self._endpoint.valve.reclaims()
+        except QueueUnavailable:
+            return False
+
+    def _over(self, *, cost_usd: float = 0.0, stays_home: bool = False) -> None:
+        self._note(None, cost_usd=cost_usd, stays_home=stays_home)
+
+    def _note(
+        self, remote: RemoteRun | None, *, begins: bool = False, cost_usd: float = 0.0, stays_home: bool = False
+    ) -> str:
+        record = self._record
+        return self._patiently(
+            lambda: self._endpoint.records.remote(
+                record.id, record.token, remote, begins=begins, cost_usd=cost_usd, stays_home=stays_home
+            )
+        )
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """What stands in Redis is worth a wait: what RunPod has begun must not be lost."""
+        return wait_for_redis(call, lambda error: isinstance(error, QueueUnavailable), f"job {self._record.id}")
+
+
+def _body(remote: RemoteRun, recording: Recording, hints: SpeakerHints) -> dict[str, Any]:
+    """What is submitted; `runpod_worker.contract` reads it."""
+    job_input: dict[str, Any] = {"task": "diarization", "audio_url": recording.url, **hints.given()}
+    if recording.headers:
+        job_input["headers"] = dict(recording.headers)
+    milliseconds = {"ttl": remote.ttl_seconds, "executionTimeout": remote.execution_timeout_seconds}
+    return {"input": job_input, "policy": {name: int(seconds * 1000) for name, seconds in milliseconds.items()}}
