@@ -18,6 +18,8 @@ def diarize(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
     provider: Literal["local", "runpod"] | None = None,
+    expected_audio_seconds: float | None = None,
+    deadline_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
 ) -> Diarization:
@@ -33,6 +35,8 @@ def diarize(
         min_speakers: At least so many.
         max_speakers: At most so many.
         provider: `local` keeps the job on the own GPUs, `runpod` has it done there.
+        expected_audio_seconds: The recording's length, where it is known: plans are better then.
+        deadline_seconds: It should be done so long after it was submitted; else OVERFLOW_DEADLINE_SECONDS holds.
         headers: Sent along when the recording is fetched; kept as secrets.
         idempotency_key: Names what is asked for: submitted again with the same key, by whichever producer, the same
             request has the same answer, until QUEUE_RETENTION_DAYS after its end.
@@ -43,6 +47,8 @@ def diarize(
         min_speakers=min_speakers,
         max_speakers=max_speakers,
         provider=provider,
+        expected_audio_seconds=expected_audio_seconds,
+        deadline_seconds=deadline_seconds,
         headers=headers,
         idempotency_key=idempotency_key,
     )

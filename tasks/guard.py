@@ -172,7 +172,8 @@ class GuardedTask(AnsweringTask):
         if isinstance(outcome, DiarizationError):
             self._give_up(record, outcome)
         result, stored = outcome
-        self._store(lambda: self.records.finish(record.id, record.token, stored), State.DONE)
+        seconds = float(result["audio_seconds"])
+        self._store(lambda: self.records.finish(record.id, record.token, stored, seconds), State.DONE)
         logger.info(
             "job %s done: %s, %.1f s of audio, %d speakers, %d turns, in %.1f s (attempt %d)",
             record.id,

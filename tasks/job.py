@@ -19,6 +19,10 @@ ANYWHERE, LOCAL, RUNPOD = "diarize", "diarize.local", "diarize.runpod"
 """The queues: jobs that may run anywhere; that must stay in the house; that must go to RunPod."""
 
 
+NOT_ASKED_FOR = {"headers", "idempotency_key", "expected_audio_seconds", "deadline_seconds"}
+"""What does not change the answer."""
+
+
 class JobRequest(BaseModel):
     """One request to diarize one recording: the arguments of `diarize.delay`.
 
@@ -28,6 +32,8 @@ class JobRequest(BaseModel):
         min_speakers: At least so many.
         max_speakers: At most so many.
         provider: `local` keeps the job on the own GPUs, `runpod` has it done there; None lets it run anywhere.
+        expected_audio_seconds: The recording's length, where the caller knows it: for plans, not a limit.
+        deadline_seconds: The job should be done so long after it was submitted; OVERFLOW_DEADLINE_SECONDS by default.
         headers: Sent along when the recording is fetched, such as `{"Authorization": "Bearer …"}`. Kept as secrets.
         idempotency_key: Names what is asked for: all jobs of one key have one answer, which is worked out once.
     """
@@ -39,6 +45,8 @@ class JobRequest(BaseModel):
     min_speakers: int | None = None
     max_speakers: int | None = None
     provider: Literal["local", "runpod"] | None = None
+    expected_audio_seconds: float | None = Field(default=None, gt=0, le=240 * 3600, allow_inf_nan=False)
+    deadline_seconds: float | None = Field(default=None, gt=0, le=30 * 86400, allow_inf_nan=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
 
@@ -113,7 +121,7 @@ class JobRequest(BaseModel):
     @property
     def fingerprint(self) -> str:
         """The same for requests that ask for the same: signatures of the URL and headers may differ."""
-        asked = {**self.model_dump(mode="json", exclude={"headers", "idempotency_key"}), "url": unsigned_url(self.url)}
+        asked = {**self.model_dump(mode="json", exclude=NOT_ASKED_FOR), "url": unsigned_url(self.url)}
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def arguments(self) -> dict[str, Any]:

@@ -54,6 +54,9 @@ class JobRecord:
         last_error: Why the attempt before did not end the job.
         rejected: Why the job can never be done: it fails by its ticket.
         follows: The job of the same idempotency key whose end will be this one's.
+        queue: Its home, where its tickets go.
+        audio_seconds: The recording's length, as far as it is known.
+        deadline_seconds: It should be done so long after it was submitted.
         needs_bytes: Memory that an attempt found missing.
         answered: When Celery had been told of the end.
         remote: A try at a provider that is not over.
@@ -86,6 +89,9 @@ class JobRecord:
     last_error: Mapping[str, str] | None = None
     rejected: Mapping[str, str] | None = None
     follows: str | None = None
+    queue: str | None = None
+    audio_seconds: float | None = None
+    deadline_seconds: float | None = None
     needs_bytes: int | None = None
     answered: float | None = None
     remote: RemoteRun | None = field(default=None, repr=False)
@@ -127,6 +133,18 @@ _READERS: Mapping[str, Any] = {
     "remote": RemoteRun.parse,
     "stays_home": "1".__eq__,
     **dict.fromkeys(
-        ("cost_usd", "percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float
+        (
+            "audio_seconds",
+            "deadline_seconds",
+            "cost_usd",
+            "percent",
+            "submitted_at",
+            "started_at",
+            "ended_at",
+            "due_at",
+            "expires_at",
+            "answered",
+        ),
+        float,
     ),
 }

@@ -86,11 +86,15 @@ class Records:
             shares: Whether the first job of its idempotency key may stand for it.
         """
         schedule = schedule or Schedule()
-        fields: dict[str, str] = {"ticket": json.dumps(ticket)}
+        fields: dict[str, str] = {"ticket": json.dumps(ticket), "queue": str(ticket["options"]["queue"])}
         if request is not None:
             fields["request"] = json.dumps(request.arguments())
             fields["options"] = json.dumps(request.shown_options())
             fields["shown"] = request.shown
+            if request.expected_audio_seconds is not None:
+                fields["audio_seconds"] = str(request.expected_audio_seconds)
+            deadline_seconds = request.deadline_seconds or self._settings.overflow_deadline_seconds
+            fields["deadline_seconds"] = str(deadline_seconds)
         if schedule.expires_at is not None:
             fields["expires_at"] = f"{schedule.expires_at:.3f}"
         if rejected is not None:
@@ -198,9 +202,15 @@ class Records:
         arguments = (token, written, int(begins), f"{cost_usd:.6f}", int(stays_home))
         return str(self._call("remote", job_id, *arguments))
 
-    def finish(self, job_id: str, token: int, result: str) -> str:
-        """End the job well, with `result` (JSON). Its state from then on; `stale` where somebody else runs it now."""
-        return str(self._call("finish", job_id, token, State.DONE, "result", result, self._retention_seconds))
+    def finish(self, job_id: str, token: int, result: str, audio_seconds: float) -> str:
+        """End the job well, with `result` (JSON). Its state from then on; `stale` where somebody else runs it now.
+
+        The length of the recording goes into the mean of those that are done, and the worker's time for it into its
+        speed.
+        """
+        learns = int(self._settings.worker_role == "gpu")
+        arguments = (token, State.DONE, "result", result, self._retention_seconds, f"{audio_seconds:.3f}", learns)
+        return str(self._call("finish", job_id, *arguments))
 
     def give_up(self, job_id: str, token: int, error: DiarizationError) -> str:
         """End the job with an error: cancelled, expired, or a dead letter. Answers as `finish`."""

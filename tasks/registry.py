@@ -23,10 +23,12 @@ class WorkerFacts:
     Attributes:
         role: `gpu` or `bridge`.
         room_bytes: Memory for jobs, beyond what its loaded models hold: the most that was free of late, while idle.
+        slots: Jobs that it runs at a time.
     """
 
     role: str
     room_bytes: int
+    slots: int = 1
 
     def to_json(self) -> str:
         """As the registry keeps it."""
@@ -58,6 +60,7 @@ class Registry:
             gone: Any = self._redis.zrange(key, "-inf", until, byscore=True)
             if gone:
                 self._redis.hdel(self._prefix + "fleet:workers", *gone)
+                self._redis.hdel(self._prefix + "fleet:speeds", *gone)
                 self._redis.zrem(key, *gone)
         return [str(one) for one in gone]
 
@@ -66,4 +69,7 @@ def _parsed(pairs: Any) -> Iterator[tuple[str, WorkerFacts]]:
     for name, facts in pairs:
         if facts:
             known = json.loads(facts)
-            yield name, WorkerFacts(str(known.get("role", "gpu")), int(known.get("room_bytes", 0)))
+            yield (
+                name,
+                WorkerFacts(str(known.get("role", "gpu")), int(known.get("room_bytes", 0)), int(known.get("slots", 1))),
+            )

@@ -22,6 +22,8 @@ def diarize_on_runpod(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
     provider: Literal["runpod"] = "runpod",
+    expected_audio_seconds: float | None = None,
+    deadline_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
 ) -> Diarization:
@@ -35,6 +37,8 @@ def diarize_on_runpod(
         min_speakers=min_speakers,
         max_speakers=max_speakers,
         provider=provider,
+        expected_audio_seconds=expected_audio_seconds,
+        deadline_seconds=deadline_seconds,
         headers=headers,
         idempotency_key=idempotency_key,
     )

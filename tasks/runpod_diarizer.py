@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -31,6 +32,7 @@ from tasks.backend import wait_for_redis
 from tasks.breaker import Breaker
 from tasks.budget import Ledger
 from tasks.job import RUNPOD
+from tasks.outcomes import Outcomes
 from tasks.price import Price
 from tasks.progress import Superseded
 from tasks.record import JobRecord
@@ -79,6 +81,7 @@ class Endpoint:
         self.ledger = Ledger(client, settings)
         self.breaker = Breaker(client, settings)
         self.valve = Valve(client, settings)
+        self.outcomes = Outcomes(client, settings)
         self.registry = Registry(client, settings)
         self.price = Price.of(settings)
         self.stopping = threading.Event()
@@ -89,6 +92,11 @@ class Endpoint:
     def api(self, base_url: str, endpoint_id: str) -> RunPodApi:
         """The endpoint that a run was submitted to, whatever the settings say by now."""
         return self._apis.setdefault((base_url, endpoint_id), RunPodApi(base_url, endpoint_id, self._key))
+
+    def lets_one_more(self) -> bool:
+        """Whether a job that may run anywhere would be let through now."""
+        slots = self.valve.slots()
+        return slots > 0 and self.breaker.state() is None and self.ledger.today().in_flight < slots
 
     def now(self) -> float:
         """The fleet's clock, which the records go by."""
@@ -225,6 +233,7 @@ class RemoteDiarizer:
     def _close(self, remote: RemoteRun, end: Ended) -> Diarization:
         """Settle a run that is over; its result, or why there is none."""
         cost_usd = self._settle(remote, end)
+        self._learn(end)
         if end.result is not None:
             provenance = end.result.provenance.model_copy(update={"provider": "runpod", "cost_usd": cost_usd})
             return end.result.model_copy(update={"provenance": provenance})
@@ -239,6 +248,18 @@ class RemoteDiarizer:
         cost_usd = self._endpoint.price.settled_usd(remote.reserved_usd, end.delay_seconds, end.execution_seconds)
         self._patiently(lambda: self._endpoint.ledger.settle(remote.attempt_id, cost_usd))
         return cost_usd
+
+    def _learn(self, end: Ended) -> None:
+        """What the run says of RunPod; one that was called home says nothing."""
+        if isinstance(end.error, OverflowClosed):
+            return
+        with suppress(QueueUnavailable):
+            self._endpoint.outcomes.add(
+                worked=not isinstance(end.error, OverflowLost),
+                delay_seconds=end.delay_seconds,
+                execution_seconds=end.execution_seconds,
+                audio_seconds=end.result.audio_seconds if end.result else None,
+            )
 
     def _not_now(self, error: OverflowClosed | OverflowUnavailable) -> NoReturn:
         """A job that may run anywhere goes back to where it came from; a pinned one waits, until its deadline."""

@@ -27,13 +27,14 @@ from tasks.registry import Registry
 from tasks.runpod_bridge import Bridge
 from tasks.server import RedisUnfit, check_server, connect
 from tasks.settings import Settings, current_settings
+from tasks.tap import TapStep
 from tasks.tickets import issue_due
 from tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 QUEUES = {"gpu": (ANYWHERE, LOCAL), "bridge": (RUNPOD,)}
-"""What a worker of that role always takes jobs from; `tasks.overflow_steps` adds the valve's to a bridge."""
+"""What a worker of that role always takes jobs from; `tasks.tap` adds the valve's to a bridge."""
 ISSUE_EVERY_SECONDS = 1.0
 CHORES_EVERY_SECONDS = 5.0
 WATCH_EVERY_SECONDS = 1.0
@@ -177,7 +178,7 @@ class BeatStep(bootsteps.StartStopStep):
         settings = current_settings()
         worker, records = worker_name(parent.hostname, os.getpid()), Records(settings)
         client = connect(settings, patient=False)
-        heartbeat = Heartbeat(records, client, settings, worker)
+        heartbeat = Heartbeat(records, client, settings, worker, parent.concurrency)
         chores = Chores(app, records, Registry(client, settings), client, settings, worker)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()
@@ -224,3 +225,4 @@ def _check_server(settings: Settings) -> None:
 
 
 app.steps["worker"].update((GateStep, BeatStep))
+app.steps["consumer"].add(TapStep)

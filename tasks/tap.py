@@ -1,0 +1,77 @@
+"""A bridge's tap: it takes jobs that may run anywhere only while the valve lets it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from celery import bootsteps
+from celery.worker.consumer.tasks import Tasks
+
+from tasks.heartbeat import Beat
+from tasks.job import ANYWHERE
+from tasks.loading import loaded
+from tasks.overseer import Overseer
+from tasks.records import worker_name
+from tasks.runpod_bridge import Bridge
+from tasks.runpod_diarizer import Endpoint
+from tasks.server import connect
+from tasks.settings import current_settings
+
+logger = logging.getLogger(__name__)
+
+DECIDE_EVERY_SECONDS = 2.0
+TURN_EVERY_SECONDS = 0.5
+
+
+class TapStep(bootsteps.StartStopStep):
+    """Adds and cancels the consumer of the queue of jobs that may run anywhere.
+
+    Redis is asked by threads of their own; the main loop, to which consumers belong, only looks at what they found.
+    """
+
+    requires = (Tasks,)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._lets = False
+        self._timer: Any = None
+        self._beats: list[Beat] = []
+
+    def include_if(self, parent: Any) -> bool:
+        """Celery's hook."""
+        return current_settings().worker_role == "bridge"
+
+    def start(self, parent: Any) -> None:
+        """Celery's hook; it comes again after each loss of the broker's connection."""
+        settings, bridge = current_settings(), loaded()
+        assert isinstance(bridge, Bridge)
+        overseer = Overseer(connect(settings, patient=False), settings, worker_name(parent.hostname, os.getpid()))
+        self._beats = [
+            Beat("valve", DECIDE_EVERY_SECONDS, overseer.round),
+            Beat("tap", TURN_EVERY_SECONDS, lambda: self._look(bridge.endpoint)),
+        ]
+        for beat in self._beats:
+            beat.start()
+        self._timer = parent.timer.call_repeatedly(TURN_EVERY_SECONDS, self._turn, (parent,))
+
+    def stop(self, parent: Any) -> None:
+        """Celery's hook."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._lets = False
+        self._turn(parent)
+        for beat in self._beats:
+            beat.stop()
+
+    def _look(self, endpoint: Endpoint) -> None:
+        """Whether one more job may be taken."""
+        self._lets = False if endpoint.stopping.is_set() else endpoint.lets_one_more()
+
+    def _turn(self, parent: Any) -> None:
+        is_open = ANYWHERE in parent.app.amqp.queues.consume_from
+        if self._lets and not is_open:
+            parent.add_task_queue(ANYWHERE)
+        elif is_open and not self._lets:
+            parent.cancel_task_queue(ANYWHERE)
