@@ -97,7 +97,7 @@ def test_a_stale_runner_writes_nothing(redis: Redis, start_worker: Callable[...,
     wait_until(lambda: record(job).attempts == 2, what="the second attempt")
     (tmp_path / "go").touch()
     result = job.get(timeout=30)
-    ended = record(job)
+    ended = wait_until(lambda: record(job).answered and record(job))
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: f"[{job.id}] ignored" in frozen.log, what="the frozen worker finds out")
