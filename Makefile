@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format docs bench bench-memory bench-gpu bench-queue chaos runpod-emulator clean
+.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue chaos runpod-emulator clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +34,9 @@ demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real wor
 
 test: $(READY) ## All tests: real server, real workers, real model; about five minutes on two cores
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
+
+test-overflow: $(READY) ## The way to RunPod and back against an emulated one, with a matrix of faults; MATRIX=all runs all of it
+	@MATRIX=$(MATRIX) $(BIN)/python -m pytest -n 3 tests/overflow
 
 test-fast: $(READY) ## The tests that need neither a worker nor the model
 	@$(BIN)/python -m pytest tests/unit

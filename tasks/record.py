@@ -61,7 +61,6 @@ class JobRecord:
         answered: When Celery had been told of the end.
         remote: A try at a provider that is not over.
         stays_home: Whether a provider was tried in vain, so that the own GPUs are to do it.
-        submissions: Tries at a provider.
         cost_usd: What they have cost, at most.
         history: The lives of a dead letter before its replays, oldest first.
     """
@@ -96,7 +95,6 @@ class JobRecord:
     answered: float | None = None
     remote: RemoteRun | None = field(default=None, repr=False)
     stays_home: bool = False
-    submissions: int = 0
     cost_usd: float = 0.0
     history: Sequence[Mapping[str, Any]] = ()
 
@@ -129,7 +127,7 @@ _READERS: Mapping[str, Any] = {
     **dict.fromkeys(
         ("options", "request", "ticket", "result", "error", "last_error", "rejected", "history"), json.loads
     ),
-    **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes", "submissions"), int),
+    **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes"), int),
     "remote": RemoteRun.parse,
     "stays_home": "1".__eq__,
     **dict.fromkeys(

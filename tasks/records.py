@@ -184,7 +184,6 @@ class Records:
         token: int,
         run: RemoteRun | None,
         *,
-        begins: bool = False,
         cost_usd: float = 0.0,
         stays_home: bool = False,
     ) -> str:
@@ -194,12 +193,11 @@ class Records:
             job_id: The job.
             token: Of the attempt.
             run: The try; None once it is over.
-            begins: Whether this is its submission.
             cost_usd: What a try that is over has cost.
             stays_home: Whether the own GPUs are to do the job from now on.
         """
         written = run.to_json() if run else ""
-        arguments = (token, written, int(begins), f"{cost_usd:.6f}", int(stays_home))
+        arguments = (token, written, f"{cost_usd:.6f}", int(stays_home))
         return str(self._call("remote", job_id, *arguments))
 
     def finish(self, job_id: str, token: int, result: str, audio_seconds: float) -> str:

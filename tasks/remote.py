@@ -1,7 +1,8 @@
 """RemoteRun: what a job's record says of a try that was, or may have been, submitted to a provider.
 
-It is written before the submission, without an id, and again with the id before the first look at its status. So
-whoever takes the job after a crash either finds the try again, or knows that nobody can know whether there is one.
+It is written before anything is reserved for it, again just before the submission, and with the provider's id before
+the first look at its status. So whoever takes the job after a crash finds the try again, or knows that there is none,
+or knows that nobody can know.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ class RemoteRun:
         attempt_id: Ours; names its reservation in the ledger.
         base_url: Of the API that it was submitted to; settings may have changed since.
         endpoint_id: Likewise.
-        intended_at: Just before the submission.
+        intended_at: When it was thought of.
         ttl_seconds: The provider has forgotten it for certain when so much time has passed.
         execution_timeout_seconds: The provider ends it when it has run for so long.
         reserved_usd: Its upper bound.
+        is_sent: Whether its submission has begun: before that the provider has no such job.
         run_id: The provider's; None while the submission has not been answered.
         submitted_at: When it had been answered.
     """
@@ -35,6 +37,7 @@ class RemoteRun:
     ttl_seconds: float
     execution_timeout_seconds: float
     reserved_usd: float
+    is_sent: bool = False
     run_id: str | None = None
     submitted_at: float | None = None
 

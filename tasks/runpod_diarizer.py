@@ -121,6 +121,11 @@ class RemoteDiarizer:
             OverflowRejected: Only RunPod may do it, and will not.
         """
         remote = self._record.remote
+        if remote is not None and not remote.is_sent:
+            # The bridge before died before it sent anything.
+            unsent = remote.attempt_id
+            self._patiently(lambda: self._endpoint.ledger.release(unsent))
+            remote = None
         if remote is None:
             remote = self._submit(recording, hints)
         elif remote.run_id is None:
@@ -147,10 +152,15 @@ class RemoteDiarizer:
         return self._close(remote, end)
 
     def _submit(self, recording: Recording, hints: SpeakerHints) -> RemoteRun:
-        remote = self._reserve()
-        if self._note(remote, begins=True) == "stale":
-            self._endpoint.ledger.release(remote.attempt_id)
-            raise Superseded("the job is run by another worker now")
+        thought = self._intend()
+        self._reserve(thought)
+        remote = replace(thought, is_sent=True)
+        try:
+            self._note(remote)
+        except Superseded:
+            # Whoever runs the job by now may have released it before it was reserved here.
+            self._patiently(lambda: self._endpoint.ledger.release(thought.attempt_id))
+            raise
         answer = self._endpoint.api(remote.base_url, remote.endpoint_id).run(_body(remote, recording, hints))
         run_id = answer.body.get("id") if answer.kind is Kind.OK and answer.body else None
         if isinstance(run_id, str) and run_id:
@@ -159,37 +169,45 @@ class RemoteDiarizer:
             self._refused(remote, answer)
         return self._unknown(remote, answer.says or "RunPod's answer names no id")
 
-    def _reserve(self) -> RemoteRun:
-        """Budget and a place in flight, or why not."""
+    def _intend(self) -> RemoteRun:
+        """Note that there will be a run, unless RunPod gets none."""
         endpoint, price, settings = self._endpoint, self._endpoint.price, self._endpoint.settings
-        if broken := endpoint.breaker.state():
+        if broken := self._patiently(endpoint.breaker.state):
             self._not_now(OverflowUnavailable(broken.why))
-        slots = settings.overflow_max_in_flight if self._pinned else endpoint.valve.slots()
         timeout = price.execution_timeout_seconds(settings.diarization_max_hours * 3600)
-        usd, attempt_id = price.bound_usd(timeout), str(uuid4())
-        outcome = self._patiently(lambda: endpoint.ledger.reserve(attempt_id, usd, slots))
-        if outcome != "reserved":
-            why = {
-                "no budget": f"today's budget has less than the {usd:.2f} USD left that this job may cost",
-                "no room": "as many jobs are at RunPod as may be",
-            }
-            self._not_now(OverflowClosed(why.get(outcome, f"the ledger is {outcome}")))
-        return RemoteRun(
-            attempt_id=attempt_id,
+        remote = RemoteRun(
+            attempt_id=str(uuid4()),
             base_url=settings.runpod_endpoint_base_url,
             endpoint_id=endpoint.endpoint_id,
             intended_at=self._patiently(endpoint.now),
             ttl_seconds=price.ttl_seconds(timeout),
             execution_timeout_seconds=timeout,
-            reserved_usd=usd,
+            reserved_usd=price.bound_usd(timeout),
         )
+        self._note(remote)
+        return remote
+
+    def _reserve(self, remote: RemoteRun) -> None:
+        """Budget and a place in flight, or why not."""
+        endpoint, usd = self._endpoint, remote.reserved_usd
+        slots = endpoint.settings.overflow_max_in_flight if self._pinned else self._patiently(endpoint.valve.slots)
+        outcome = self._patiently(lambda: endpoint.ledger.reserve(remote.attempt_id, usd, slots))
+        if outcome != "reserved":
+            self._over()
+            why = {
+                "no budget": f"today's budget has less than the {usd:.2f} USD left that this job may cost",
+                "no room": "as many jobs are at RunPod as may be",
+            }
+            self._not_now(OverflowClosed(why.get(outcome, f"the ledger is {outcome}")))
 
     def _accepted(self, remote: RemoteRun, run_id: str) -> RemoteRun:
         accepted = replace(remote, run_id=run_id, submitted_at=self._patiently(self._endpoint.now))
-        if self._note(accepted) == "stale":
-            # Whoever runs the job by now has found an intent without an id, and has booked it as spent.
+        try:
+            self._note(accepted)
+        except Superseded:
+            # Whoever runs the job by now has found a submission without an id, and has booked it as spent.
             self._endpoint.api(remote.base_url, remote.endpoint_id).cancel(run_id)
-            raise Superseded("the job is run by another worker now")
+            raise
         self._endpoint.breaker.close()
         logger.info(
             "job %s went to RunPod as run %s, for %.4f USD at most", self._record.id, run_id, remote.reserved_usd
@@ -285,15 +303,18 @@ class RemoteDiarizer:
     def _over(self, *, cost_usd: float = 0.0, stays_home: bool = False) -> None:
         self._note(None, cost_usd=cost_usd, stays_home=stays_home)
 
-    def _note(
-        self, remote: RemoteRun | None, *, begins: bool = False, cost_usd: float = 0.0, stays_home: bool = False
-    ) -> str:
-        record = self._record
-        return self._patiently(
-            lambda: self._endpoint.records.remote(
-                record.id, record.token, remote, begins=begins, cost_usd=cost_usd, stays_home=stays_home
-            )
+    def _note(self, remote: RemoteRun | None, *, cost_usd: float = 0.0, stays_home: bool = False) -> None:
+        """Write how the try stands.
+
+        Raises:
+            Superseded: The job is somebody else's by now; nothing was written.
+        """
+        record, write = self._record, self._endpoint.records.remote
+        outcome = self._patiently(
+            lambda: write(record.id, record.token, remote, cost_usd=cost_usd, stays_home=stays_home)
         )
+        if outcome == "stale":
+            raise Superseded("the job is run by another worker now")
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """What stands in Redis is worth a wait: what RunPod has begun must not be lost."""

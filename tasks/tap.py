@@ -61,7 +61,7 @@ class TapStep(bootsteps.StartStopStep):
         if self._timer is not None:
             self._timer.cancel()
         self._lets = False
-        self._turn(parent)
+        parent.app.amqp.queues.deselect(ANYWHERE)  # the connection may be gone; a new one begins without it
         for beat in self._beats:
             beat.stop()
 

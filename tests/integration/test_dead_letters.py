@@ -72,7 +72,7 @@ def test_a_replay_is_a_new_life_with_the_old_history(worker: Worker, module_redi
     first_life = record(job_id)
     assert first_life.attempts == 2
     assert dead("replay", job_id).stdout == f"{job_id} replayed\n"
-    result = diarize.AsyncResult(job_id).get(timeout=20)
+    result = answer(job_id)
     assert result["provenance"]["attempts"] == 2, "the third try fails, too, and is the first of this life"
     again = record(job_id)
     assert again.state is State.DONE
@@ -83,6 +83,14 @@ def test_a_replay_is_a_new_life_with_the_old_history(worker: Worker, module_redi
     assert module_redis.llen(key + "-errors") == 1
 
 
+def answer(job_id: str) -> Any:
+    """The result after a replay; not by `get`, as this process may still hold the message of the failure before."""
+    wait_until(lambda: record(job_id).state is State.DONE and record(job_id).answered)
+    result = diarize.AsyncResult(job_id)
+    assert result.state == "SUCCESS"
+    return result.result
+
+
 def test_a_job_may_die_again_and_be_replayed_again() -> None:
     job_id = give_up("fail/permanent/2")
     replay(diarize, record(job_id))
@@ -90,9 +98,7 @@ def test_a_job_may_die_again_and_be_replayed_again() -> None:
     with pytest.raises(RecordingUndecodable):
         diarize.AsyncResult(job_id).get(timeout=5)
     replay(diarize, record(job_id))
-    # Not by `get`: this process may still hold the message of the failure before.
-    wait_until(lambda: record(job_id).state is State.DONE and record(job_id).answered)
-    assert diarize.AsyncResult(job_id).state == "SUCCESS"
+    assert answer(job_id)["segments"]
     assert len(record(job_id).history) == 2
     assert "2 attempts" not in (shown := run_cli("status", job_id).stdout)
     assert shown.count("1 attempts: recording_undecodable") == 2
@@ -131,7 +137,7 @@ def test_replay_and_discard_of_some_and_of_all(module_redis: Redis) -> None:
     other = give_up("fail/device_lost")
     assert set(dead("replay", "--all", "--code", "recording_undecodable").stdout.split()) == {*once, "replayed"}
     for job_id in once:
-        diarize.AsyncResult(job_id).get(timeout=20)
+        answer(job_id)
     assert record(other).state is State.DEAD
     assert "give job ids, or --all" in dead("discard", code=2).stderr
     assert "give job ids, or --all" in dead("discard", other, "--all", "--yes", code=2).stderr
