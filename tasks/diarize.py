@@ -20,6 +20,8 @@ def diarize(
     min_speakers: int | None = None,
     max_speakers: int | None = None,
     provider: Literal["local"] | None = None,
+    expected_audio_seconds: float | None = None,
+    deadline_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
 ) -> Diarization:
@@ -35,6 +37,9 @@ def diarize(
         min_speakers: At least so many.
         max_speakers: At most so many.
         provider: `local` keeps the job on the own GPUs.
+        expected_audio_seconds: How long the recording is, as far as that is known: for what is predicted, not a limit.
+        deadline_seconds: The job should be done so long after it may start (OVERFLOW_DEADLINE_SECONDS): decides whether
+            it goes elsewhere, and ends no job.
         headers: Sent along when the recording is fetched; kept as secrets.
         idempotency_key: Names what is asked for: submitted again with the same key, by whichever producer, the same
             request has the same answer, until QUEUE_RETENTION_DAYS after its end.

@@ -47,6 +47,7 @@ from tasks.registry import Registry
 from tasks.room import Room
 from tasks.schedule import Schedule
 from tasks.server import connect
+from tasks.speed import Speed
 from tasks.tickets import describe_ticket, ticket_number
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ class GuardedTask(AnsweringTask):
         self._wait(lambda: self.records.create(job_id, None, ticket, rejected=rejected))
 
     def _attempt(self, record: JobRecord) -> Any:
+        began = time.monotonic()
         outcome = (
             self._run(record, record.request)
             if record.request is not None and record.rejected is None
@@ -150,7 +152,8 @@ class GuardedTask(AnsweringTask):
         if isinstance(outcome, DiarizationError):
             self._give_up(record, outcome)
         result, stored = outcome
-        self._store(lambda: self.records.finish(record.id, record.token, stored), State.DONE)
+        work = Speed(result["audio_seconds"], time.monotonic() - began, result["provenance"]["stage_seconds"])
+        self._store(lambda: self.records.finish(record.id, record.token, stored, work), State.DONE)
         logger.info(
             "job %s done: %s, %.1f s of audio, %d speakers, %d turns, in %.1f s (attempt %d)",
             record.id,

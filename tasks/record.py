@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from diarization.errors import Cancelled, DiarizationError, Expired, from_code
+from tasks.speed import Speed
 
 
 class State(StrEnum):
@@ -53,6 +54,9 @@ class JobRecord:
         last_error: Why the attempt before did not end the job.
         rejected: Why the job can never be done: it fails by its ticket.
         follows: The job of the same idempotency key whose end will be this one's.
+        audio_seconds: The recording's length: what the caller expects, or what an attempt has found.
+        deadline_at: By then it should be done.
+        speed: Its worker's, when it took the job.
         needs_bytes: Memory that an attempt found missing.
         answered: When Celery had been told of the end.
         history: The lives of a dead letter before its replays, oldest first.
@@ -81,6 +85,9 @@ class JobRecord:
     last_error: Mapping[str, str] | None = None
     rejected: Mapping[str, str] | None = None
     follows: str | None = None
+    audio_seconds: float | None = None
+    deadline_at: float | None = None
+    speed: Speed | None = None
     needs_bytes: int | None = None
     answered: float | None = None
     history: Sequence[Mapping[str, Any]] = ()
@@ -92,6 +99,13 @@ class JobRecord:
         for name in cls.__dataclass_fields__.keys() & stored.keys() - {"id", "state"}:
             values[name] = _READERS.get(name, str)(stored[name])
         return cls(**values)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What a running job still takes by its worker's own speed; None where that or its length is unknown."""
+        if self.state is not State.RUNNING or self.speed is None or self.audio_seconds is None:
+            return None
+        return self.speed.seconds_left(self.audio_seconds, self.stage, self.percent)
 
     def past_life(self) -> dict[str, Any]:
         """What the history keeps of a dead letter that is replayed."""
@@ -116,4 +130,6 @@ _READERS: Mapping[str, Any] = {
     ),
     **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes"), int),
     **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float),
+    **dict.fromkeys(("audio_seconds", "deadline_at"), float),
+    "speed": Speed.parse,
 }

@@ -19,6 +19,7 @@ from tasks.record import JobRecord, State, describe, end_of
 from tasks.schedule import Schedule
 from tasks.server import connect, reachable
 from tasks.settings import Settings
+from tasks.speed import Speed
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
@@ -90,6 +91,10 @@ class Records:
             fields["request"] = json.dumps(request.arguments())
             fields["options"] = json.dumps(request.shown_options())
             fields["shown"] = request.shown
+            deadline_seconds = request.deadline_seconds or self._settings.overflow_deadline_seconds
+            fields["deadline_seconds"] = f"{deadline_seconds:.3f}"
+            if request.expected_audio_seconds is not None:
+                fields["audio_seconds"] = f"{request.expected_audio_seconds:.3f}"
         if schedule.expires_at is not None:
             fields["expires_at"] = f"{schedule.expires_at:.3f}"
         if rejected is not None:
@@ -163,13 +168,20 @@ class Records:
         """Make jobs due whose worker has been silent for longer than the lease; their ids."""
         return [str(one) for one in self._call("lapse", "", limit, self._settings.queue_lease_seconds)]
 
-    def progress(self, job_id: str, token: int, stage: str, percent: float) -> str:
-        """Note how far the attempt is: `go on`, `cancel`, or `lost` where somebody else runs the job now."""
-        return str(self._call("progress", job_id, token, stage, f"{percent:.1f}"))
+    def progress(self, job_id: str, token: int, stage: str, percent: float, audio_seconds: float | None = None) -> str:
+        """Note how far the attempt is, and the recording's length as soon as it is known.
 
-    def finish(self, job_id: str, token: int, result: str) -> str:
-        """End the job well, with `result` (JSON). Its state from then on; `stale` where somebody else runs it now."""
-        return str(self._call("finish", job_id, token, State.DONE, "result", result, self._retention_seconds))
+        Gives `go on`, `cancel`, or `lost` where somebody else runs the job now.
+        """
+        return str(self._call("progress", job_id, token, stage, f"{percent:.1f}", _optional(audio_seconds)))
+
+    def finish(self, job_id: str, token: int, result: str, work: Speed) -> str:
+        """End the job well, with `result` (JSON), and let its worker's speed learn from the `work` that it was.
+
+        The job's state from then on; `stale` where somebody else runs it now.
+        """
+        retention = self._retention_seconds
+        return str(self._call("finish", job_id, token, State.DONE, "result", result, retention, work.to_json()))
 
     def give_up(self, job_id: str, token: int, error: DiarizationError) -> str:
         """End the job with an error: cancelled, expired, or a dead letter. Answers as `finish`."""

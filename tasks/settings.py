@@ -16,6 +16,8 @@ from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 # A name that begins like this and is no setting is a typing error; it must not pass in silence.
 PREFIXES = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_")
 
+MAX_DEADLINE_SECONDS = 30 * 86400.0
+
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 
 
@@ -108,6 +110,13 @@ class Settings(BaseSettings):
     )
     queue_start_timeout_seconds: float = Field(
         default=300, ge=1, le=3600, description="How long a worker may take to load its model."
+    )
+
+    overflow_deadline_seconds: float = Field(
+        default=900,
+        gt=0,
+        le=MAX_DEADLINE_SECONDS,
+        description="A job without a `deadline_seconds` of its own should be done so long after it may start.",
     )
 
     @field_validator("diarization_allowed_networks", mode="before")

@@ -96,7 +96,7 @@ end
 local function finish(state, name, value, retention_seconds)
   move(state)
   redis.call('HSET', key, name, value, 'ended_at', now)
-  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at', 'answered')
+  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at', 'answered', 'speed')
   if state ~= 'dead' then redis.call('HDEL', key, 'request') end
   redis.call('EXPIRE', key, retention_seconds)
   if state == 'cancelled' then redis.call('HDEL', key, 'taken_number') end  -- any ticket may say so
