@@ -16,6 +16,7 @@ from tasks import fleet
 from tasks.dead_letters import replay
 from tasks.diarize import diarize
 from tasks.fleet import Fleet
+from tasks.record import State
 from tasks.registry import WorkerFacts
 from tasks.server import connect
 from tasks.settings import current_settings
@@ -155,3 +156,31 @@ def test_a_replayed_job_has_a_new_deadline(redis: Redis, start_worker: Callable[
     worker.stop()
     replay(diarize, record(job))
     assert record(job).deadline_at == pytest.approx(record(job).submitted_at + 30, abs=0.002)
+
+
+def test_the_command_shows_the_fleet(redis: Redis, start_worker: Callable[..., Worker]) -> None:
+    assert "nothing" in run_cli("queue").stdout
+    waiting = submit(expected_audio_seconds=3600)
+    assert "none is alive" in run_cli("queue").stdout
+    diarize.cancel(waiting)
+    start_worker(options=("-c", "2"))
+    diarize.delay("http://stand.in/work/3600/1").get(timeout=20)
+    running = [submit(f"http://stand.in/sleep/60?{number}") for number in range(2)]
+    wait_until(lambda: all(record(job).stage == "segmentation" for job in running))
+    late = submit(expected_audio_seconds=7200, deadline_seconds=0.001)
+    diarize.apply_async((URL,), countdown=600)
+    shown = run_cli("queue").stdout
+    assert "1 jobs, 2:00:00 h of audio, 1 of them later than their deadline" in shown
+    assert "due later  1 jobs" in shown
+    assert "2 of 2" in shown
+    assert all(job in shown for job in running)
+    told = json.loads(run_cli("queue", "--json").stdout)
+    assert (told["waiting_jobs"], told["running_jobs"], told["due_jobs"], told["late_jobs"]) == (1, 2, 1, 1)
+    assert told["waiting_audio_seconds"] == 7200
+    assert told["finish_at"] > told["at"]
+    (worker,) = told["workers"]
+    assert (worker["role"], worker["children"], worker["device"]) == ("gpu", 2, "cpu")
+    assert worker["seconds_per_audio_hour"] >= 1
+    assert [job["id"] for job in told["first_in_line"]] == [late]
+    assert {job["id"] for job in told["running"]} == set(running)
+    assert all(record(job).state is State.RUNNING for job in running)
