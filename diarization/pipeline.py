@@ -78,13 +78,14 @@ class PyannoteDiarizer:
 
     Attributes:
         device: Where the networks run.
+        provenance: Of every result, as far as it is the same for all.
     """
 
     def __init__(self, loaded: LoadedPipeline, device: torch.device, options: DiarizerOptions) -> None:
         self._pipeline = loaded.pipeline
         self.device = device
         self._options = options
-        self._provenance = Provenance(
+        self.provenance = Provenance(
             model=loaded.name,
             revision=loaded.revision,
             versions=_versions(),
@@ -109,10 +110,10 @@ class PyannoteDiarizer:
         if self._options.precision == "fast":
             if half := whole_trunk(pipeline, batch, FittingBatch(sizes.block)):
                 trunk = f"whole recording, {str(half).removeprefix('torch.')}"
-                self._provenance = self._provenance.model_copy(update={"precision": "fast"})
+                self.provenance = self.provenance.model_copy(update={"precision": "fast"})
             else:
                 self._warnings = ("precision 'fast' does not know this model's speaker network; the answer is exact",)
-        self._provenance = self._provenance.model_copy(update={"trunk": trunk})
+        self.provenance = self.provenance.model_copy(update={"trunk": trunk})
 
     def warm_up(self) -> None:
         """Run every network once, on a second of noise in which three speakers are said to talk."""
@@ -185,7 +186,7 @@ class PyannoteDiarizer:
             speakers=speakers,
             audio_seconds=len(samples) / SAMPLE_RATE,
             warnings=(*unmet_hints(hints, found=len(speakers)), *self._warnings),
-            provenance=self._provenance.model_copy(update={"stage_seconds": watch.stage_seconds}),
+            provenance=self.provenance.model_copy(update={"stage_seconds": watch.stage_seconds}),
         )
 
     def _apply(self, samples: NDArray[np.float32], hints: SpeakerHints, watch: StageWatch) -> DiarizeOutput:

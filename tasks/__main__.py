@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from diarization.errors import DiarizationError, InvalidJob, ModelUnavailable, QueueUnavailable, UrlNotAllowed
+from diarization.errors import DiarizationError, InvalidJob, QueueUnavailable, UrlNotAllowed
+from tasks.bench_command import bench
 from tasks.console import (
     as_json,
     complain,
@@ -26,6 +27,7 @@ from tasks.console import (
 from tasks.dead import app as dead_app
 from tasks.job import JobRequest
 from tasks.output import Output, OutputError, print_line, show_jobs
+from tasks.queue_command import queue
 from tasks.record import JobRecord, State
 from tasks.records import Records
 from tasks.settings import SettingsError, current_settings
@@ -50,6 +52,8 @@ app = typer.Typer(
 )
 
 app.add_typer(dead_app, name="dead")
+app.command(epilog="Example: diarize-queue queue")(queue)
+app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")(bench)
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
@@ -80,6 +84,10 @@ def submit(
     min_speakers: Annotated[int | None, typer.Option(help="At least so many speak.")] = None,
     max_speakers: Annotated[int | None, typer.Option(help="At most so many speak.")] = None,
     provider: Annotated[str | None, typer.Option(help="`local` keeps the job on your own GPUs.")] = None,
+    expected_audio_seconds: Annotated[float | None, typer.Option(help="How long the recording is, if known.")] = None,
+    deadline_seconds: Annotated[
+        float | None, typer.Option(help="The job should be done so long after it may start. Ends no job.")
+    ] = None,
     header: Annotated[
         list[str] | None,
         typer.Option(help="'Name: value', sent when the recording is fetched. `@FILE` reads such lines. Repeatable."),
@@ -109,6 +117,8 @@ def submit(
         "min_speakers": min_speakers,
         "max_speakers": max_speakers,
         "provider": provider,
+        "expected_audio_seconds": expected_audio_seconds,
+        "deadline_seconds": deadline_seconds,
         "idempotency_key": idempotency_key,
         "headers": dict(_header(line) for line in _header_lines(header or [])),
     }
@@ -196,22 +206,6 @@ def demo() -> None:
     from tasks.demo import run_demo  # noqa: PLC0415 - of no use to the other commands
 
     raise typer.Exit(DONE if run_demo() else FAILED)
-
-
-@app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")
-def bench(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings on this machine.", exists=True)],
-    reference: Annotated[Path | None, typer.Option(help="Who spoke when, as RTTM: adds the DER.", exists=True)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-) -> None:
-    """Diarize recordings here, by exact, fast and stock pyannote: seconds, memory, turns."""
-    try:
-        from diarization import benchmark  # noqa: PLC0415 - torch, which a producer does without
-    except ModuleNotFoundError as error:
-        raise ModelUnavailable(
-            f"{error}: install the model's libraries: pip install 'diarize-queue[worker]'"
-        ) from error
-    raise typer.Exit(benchmark.bench(files, reference, device))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis import Redis
@@ -20,9 +20,10 @@ FIRST_SECONDS, LONGEST_SECONDS = 30.0, 1800.0
 
 @dataclass(frozen=True)
 class Open:
-    """Why the breaker is open, and until when (seconds since 1970, by the server's clock)."""
+    """Why the breaker is open, since when and until when (seconds since 1970, by the server's clock)."""
 
     why: str
+    since: float
     until: float
     failures: int
 
@@ -41,15 +42,23 @@ class Breaker:
             why: What is wrong, and its cure.
             seconds: For how long, where the provider said so: then it is no failure.
         """
-        with reachable():
-            now, last = server_time(self._redis), self._last()
+
+        def opened(pipe: Any) -> Open | None:
+            """Several bridges fail at once; one of them opens it."""
+            last, now = _parsed(pipe.get(self._key)), server_time(pipe)
             if last is not None and now < last.until:
-                return
+                return None
             failures = (last.failures if last else 0) + (seconds is None)
-            seconds = seconds or min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** max(0, failures - 1))
-            stored = json.dumps({"why": why, "until": now + seconds, "failures": failures})
-            self._redis.set(self._key, stored, ex=int(LONGEST_SECONDS * 4))
-        logger.error("RunPod gets no jobs for %.0f s: %s", seconds, why)
+            open_seconds = seconds or min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** max(0, failures - 1))
+            new = Open(why, now, now + open_seconds, failures)
+            pipe.multi()
+            pipe.set(self._key, json.dumps(asdict(new)), ex=int(LONGEST_SECONDS * 4))
+            return new
+
+        with reachable():
+            new = self._redis.transaction(opened, self._key, value_from_callable=True)
+        if new is not None:
+            logger.error("RunPod gets no jobs for %.0f s: %s", new.until - new.since, why)
 
     def close(self) -> None:
         """The provider works."""
@@ -60,9 +69,9 @@ class Breaker:
     def state(self) -> Open | None:
         """Why it is open; None where it is not."""
         with reachable():
-            last = self._last()
+            last = _parsed(self._redis.get(self._key))
             return last if last is not None and server_time(self._redis) < last.until else None
 
-    def _last(self) -> Open | None:
-        stored: Any = self._redis.get(self._key)
-        return Open(**json.loads(stored)) if stored else None
+
+def _parsed(stored: Any) -> Open | None:
+    return Open(**json.loads(stored)) if stored else None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 from celery import Celery
 from redis import Redis
@@ -22,7 +21,7 @@ from tasks.records import Records
 from tasks.registry import Registry
 from tasks.server import server_time
 from tasks.settings import Settings
-from tasks.tickets import PRIORITY_STEPS, publish
+from tasks.tickets import PRIORITY_STEPS, publish, task_id
 
 logger = logging.getLogger(__name__)
 
@@ -127,10 +126,10 @@ class Chores:
         for queue in _QUEUES:
             start = 0
             while page := self._redis.lrange(self._prefix + queue, start, start + PAGE - 1):
-                yield from map(_task_id, map(json.loads, page))
+                yield from map(task_id, map(json.loads, page))
                 start += PAGE
         for _, held in self._redis.hscan_iter(self._prefix + "unacked", count=PAGE):
-            yield _task_id(json.loads(held)[0])
+            yield task_id(json.loads(held)[0])
 
     def _reissue(self, job_id: str) -> None:
         record = self._records.get(job_id)
@@ -145,7 +144,3 @@ class Chores:
         elif (number := self._records.renumber(job_id)) is not None:
             publish(self._app.tasks[record.ticket["task"]], record, number=number, again=True)
             logger.warning("job %s had lost its ticket and has a new one, first in line", job_id)
-
-
-def _task_id(message: dict[str, Any]) -> str:
-    return str(message.get("headers", {}).get("id"))

@@ -58,6 +58,8 @@ def as_json(record: JobRecord, *, with_result: bool = False) -> dict[str, Any]:
         "options": dict(record.options),
         "stage": record.stage,
         "percent": record.percent if record.stage else None,
+        "seconds_left": None if (left := record.seconds_left) is None else round(left, 1),
+        "audio_seconds": record.audio_seconds,
         "attempts": record.attempts,
         "follows": record.follows,
         "worker": record.worker,
@@ -66,6 +68,7 @@ def as_json(record: JobRecord, *, with_result: bool = False) -> dict[str, Any]:
         "ended_at": record.ended_at,
         "due_at": record.due_at,
         "expires_at": record.expires_at,
+        "deadline_at": record.deadline_at,
         "error": dict(record.error) if record.error else None,
         "last_error": dict(record.last_error) if record.last_error else None,
         "history": [dict(life) for life in record.history],
@@ -114,7 +117,9 @@ def complain(code: str, message: str, advice: str = "") -> None:
 def describe_state(record: JobRecord) -> str:
     """Where a job stands, in a few words."""
     if record.state is State.RUNNING and record.stage:
-        return f"running: {record.stage} {record.percent:.0f} %"
+        left = record.seconds_left
+        says = "" if left is None else f", {duration(left)} left"
+        return f"running: {record.stage} {record.percent:.0f} %{says}"
     if record.state is State.DUE and record.follows:
         return f"waits for job {printable(record.follows)}"
     if record.state is State.DUE and record.due_at:
@@ -146,11 +151,13 @@ def job_details(record: JobRecord) -> Text:
         "state": describe_state(record),
         "recording": printable(record.shown),
         "options": ", ".join(f"{name}={value}" for name, value in record.options.items()),
+        "length": duration(record.audio_seconds) if record.audio_seconds else "",
         "submitted": local_time(record.submitted_at),
         "started": local_time(record.started_at) if record.started_at else "",
         "ended": local_time(record.ended_at) if record.ended_at else "",
         "took": duration(record.ended_at - record.started_at) if record.ended_at and record.started_at else "",
         "expires": local_time(record.expires_at) if record.expires_at and not record.state.ended else "",
+        "deadline": local_time(record.deadline_at) if record.deadline_at and not record.state.ended else "",
         "attempts": str(record.attempts),
         "worker": printable(record.worker or ""),
         "error": error_text(record.error) if record.error else "",

@@ -35,8 +35,9 @@ def diarize(
         min_speakers: At least so many.
         max_speakers: At most so many.
         provider: `local` keeps the job on the own GPUs, `runpod` has it done there.
-        expected_audio_seconds: The recording's length, where it is known: plans are better then.
-        deadline_seconds: It should be done so long after it was submitted; else OVERFLOW_DEADLINE_SECONDS holds.
+        expected_audio_seconds: How long the recording is, as far as that is known: for what is predicted, not a limit.
+        deadline_seconds: The job should be done so long after it may start (OVERFLOW_DEADLINE_SECONDS): decides whether
+            it goes elsewhere, and ends no job.
         headers: Sent along when the recording is fetched; kept as secrets.
         idempotency_key: Names what is asked for: submitted again with the same key, by whichever producer, the same
             request has the same answer, until QUEUE_RETENTION_DAYS after its end.

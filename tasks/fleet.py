@@ -1,145 +1,164 @@
-"""What the fleet is and what it has to do, read in a few round trips and by a walk that is bounded."""
+"""The fleet as Redis knows it, read in four round trips and a walk of bounded length, however much waits."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
-from redis import Redis
-
-from tasks.job import ANYWHERE, RUNPOD
-from tasks.record import State
-from tasks.registry import Registry, WorkerFacts
-from tasks.server import reachable, server_time
+from tasks.job import ANYWHERE, LOCAL, RUNPOD
+from tasks.record import JobRecord, State
+from tasks.registry import Registry
+from tasks.server import reachable
 from tasks.settings import Settings
+from tasks.snapshot import DEFAULT_AUDIO_SECONDS, Position, RunningJob, Snapshot, WaitingJob
+from tasks.tickets import PRIORITY_STEPS, task_id
 
-WALK = 500
-"""Waiting jobs that are looked at, the oldest first; of those behind them only the number is known."""
-UNKNOWN_AUDIO_SECONDS = 3600.0
-"""A recording's length before any is known: the hour of a meeting."""
-UNKNOWN_SPEED_SECONDS_PER_AUDIO_HOUR = {"gpu": 100.0}
-"""Before a worker has done anything: the middle of what was published for this model, 31 to 199 s."""
-_FIELDS = ("queue", "audio_seconds", "submitted_at", "deadline_seconds", "started_at", "worker", "remote", "stage")
+if TYPE_CHECKING:
+    from redis import Redis
 
+FIRST_IN_LINE_JOBS = 500
+"""Waiting jobs that are looked at one by one; the others are counted."""
+RUNNING_JOBS = 1000
+"""Running jobs that are looked at."""
 
-@dataclass(frozen=True)
-class KnownWorker:
-    """A worker that lives, and what it takes for an hour of audio; None until it has been measured."""
+_QUEUES = (ANYWHERE, LOCAL, RUNPOD)
+_LISTS = [(step, queue) for step in PRIORITY_STEPS for queue in _QUEUES]
+_FIELDS = ("state", "audio_seconds", "deadline_at", "submitted_at", "started_at", "worker", "stage", "percent", "speed")
 
-    name: str
-    facts: WorkerFacts
-    seconds_per_audio_hour: float | None
-
-
-@dataclass(frozen=True)
-class KnownJob:
-    """A job that waits or runs.
-
-    Attributes:
-        id: Its id.
-        queue: Its home.
-        audio_seconds: The recording's length as it is known or, where it is not, the mean of those that are done.
-        due_at: Its deadline, by the server's clock.
-        started_at: Of one that runs.
-        worker: Which runs it.
-        stage: How far it is.
-        is_remote: Whether it is at a provider.
-    """
-
-    id: str
-    queue: str
-    audio_seconds: float
-    due_at: float
-    started_at: float | None
-    worker: str | None
-    stage: str | None
-    is_remote: bool
+_Page = tuple[str, str, list[str]]
+"""Of one list of the broker: its priority step, its queue, job ids in order."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The fleet at one time.
-
-    Attributes:
-        now: By the server's clock.
-        workers: Those that live.
-        running: Jobs that run, here or at a provider.
-        waiting: Jobs that wait for a worker, the oldest first; `WALK` at most.
-        waiting_count: How many do.
-        due_count: Jobs that wait for a time.
-        mean_audio_seconds: Of the recordings of late.
-    """
+class _Counts:
+    """What one round trip tells: the server's clock, jobs by state, who runs, messages by priority step and queue."""
 
     now: float
-    workers: tuple[KnownWorker, ...]
-    running: tuple[KnownJob, ...]
-    waiting: tuple[KnownJob, ...]
-    waiting_count: int
-    due_count: int
+    queued: int
+    due: int
     mean_audio_seconds: float
-
-    @property
-    def waiting_audio_seconds(self) -> float:
-        """Of all that wait; those beyond the walk count with the mean."""
-        listed = sum(job.audio_seconds for job in self.waiting)
-        return listed + max(0, self.waiting_count - len(self.waiting)) * self.mean_audio_seconds
-
-    def speed(self, worker: KnownWorker) -> float:
-        """What a worker takes for an hour of audio: measured, else as the others', else as is known of GPUs."""
-        if worker.seconds_per_audio_hour is not None:
-            return worker.seconds_per_audio_hour
-        measured = [one.seconds_per_audio_hour for one in self.workers if one.seconds_per_audio_hour is not None]
-        return sum(measured) / len(measured) if measured else UNKNOWN_SPEED_SECONDS_PER_AUDIO_HOUR["gpu"]
+    running: Sequence[str]
+    messages: Mapping[tuple[str, str], int]
 
 
-def read(client: Redis, settings: Settings) -> Snapshot:
-    """The fleet as it is now.
+class Fleet:
+    """Workers, running and waiting jobs of one Redis.
 
-    Raises:
-        QueueUnavailable: Redis cannot be reached.
+    Every method raises `QueueUnavailable` where Redis cannot be reached.
     """
-    prefix = settings.redis_key_prefix
-    alive = Registry(client, settings).alive()
-    with reachable(), client.pipeline(transaction=False) as pipe:
-        pipe.zrange(f"{prefix}state:{State.QUEUED}", 0, WALK - 1)
-        pipe.zrange(f"{prefix}state:{State.RUNNING}", 0, WALK - 1)
-        pipe.zcard(f"{prefix}state:{State.QUEUED}")
-        pipe.zcard(prefix + "due")
-        pipe.hmget(prefix + "fleet:lengths", "jobs", "audio_seconds")
-        pipe.hgetall(prefix + "fleet:speeds")
-        queued, running, waiting_count, due_count, lengths, speeds = pipe.execute()
-        for job_id in (*queued, *running):
-            pipe.hmget(f"{prefix}job:{job_id}", *_FIELDS)
-        facts = pipe.execute()
-        now = server_time(client)
-    mean = float(lengths[1]) / float(lengths[0]) if lengths[0] else UNKNOWN_AUDIO_SECONDS
-    jobs = [_job(job_id, *fields, mean) for job_id, fields in zip((*queued, *running), facts, strict=True)]
-    return Snapshot(
-        now=now,
-        workers=tuple(KnownWorker(name, known, _speed(speeds.get(name))) for name, known in alive.items()),
-        running=tuple(jobs[len(queued) :]),
-        waiting=tuple(job for job in jobs[: len(queued)] if job.queue != RUNPOD and not job.is_remote),
-        waiting_count=int(waiting_count),
-        due_count=int(due_count),
-        mean_audio_seconds=mean,
+
+    def __init__(self, client: Redis, settings: Settings) -> None:
+        self._redis = client
+        self._prefix = settings.redis_key_prefix
+        self._deadline_seconds = settings.overflow_deadline_seconds
+        self._registry = Registry(client, settings)
+
+    def snapshot(self) -> Snapshot:
+        """The fleet now.
+
+        The line is what the broker's lists say: by priority, and in one priority by age. A ticket on its way between
+        two lists is in none of them for a moment; its job is counted all the same.
+        """
+        workers = self._registry.alive()
+        with reachable():
+            counts = self._count()
+            pages = self._walk(counts.messages)
+            records = self._records({*counts.running, *(job_id for _, _, page in pages for job_id in page)})
+        waiting = list(islice(self._in_order(pages, records), FIRST_IN_LINE_JOBS))
+        runs = [records[job_id] for job_id in counts.running if job_id in records]
+        return Snapshot(
+            now=counts.now,
+            workers=workers,
+            running=[_running(record) for record in runs if record.state is State.RUNNING],
+            waiting=waiting,
+            waiting_jobs=max(counts.queued, len(waiting)),
+            due_jobs=counts.due,
+            mean_audio_seconds=counts.mean_audio_seconds,
+        )
+
+    def position(self, job_id: str) -> Position:
+        """The job's place in the line and when it will be done.
+
+        Behind the first `FIRST_IN_LINE_JOBS` its place is by age alone, and the finish a mean.
+        """
+        snapshot = self.snapshot()
+        found = snapshot.position(job_id)
+        if found.place is None:
+            with reachable():
+                rank: Any = self._redis.zrank(f"{self._prefix}state:{State.QUEUED}", job_id)
+            found = snapshot.position(job_id, None if rank is None else int(rank) + 1)
+        return found
+
+    def _count(self) -> _Counts:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for state in (State.QUEUED, State.DUE):
+                pipe.zcard(f"{self._prefix}state:{state}")
+            pipe.zrange(f"{self._prefix}state:{State.RUNNING}", 0, RUNNING_JOBS - 1)
+            pipe.hmget(self._prefix + "fleet:lengths", "jobs", "audio_seconds")
+            for step, queue in _LISTS:
+                pipe.llen(self._prefix + queue + step)
+            (seconds, microseconds), queued, due, running, (jobs, audio_seconds), *messages = pipe.execute()
+        mean = float(audio_seconds) / float(jobs) if jobs else DEFAULT_AUDIO_SECONDS
+        return _Counts(
+            seconds + microseconds / 1e6, queued, due, mean, running, dict(zip(_LISTS, messages, strict=True))
+        )
+
+    def _walk(self, messages: Mapping[tuple[str, str], int]) -> list[_Page]:
+        """The first in each of the broker's lists that the first in line may be in; the oldest message is the last."""
+        wanted, left = [], FIRST_IN_LINE_JOBS
+        for step in PRIORITY_STEPS:
+            # Of each queue as many as there may be: who is older in which shows later.
+            wanted += [(step, queue) for queue in _QUEUES if left and messages[step, queue]]
+            left = max(0, left - sum(messages[step, queue] for queue in _QUEUES))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for step, queue in wanted:
+                pipe.lrange(self._prefix + queue + step, -FIRST_IN_LINE_JOBS, -1)
+            found = pipe.execute() if wanted else []
+        return [
+            (step, queue, [task_id(json.loads(message)) for message in reversed(page)])
+            for (step, queue), page in zip(wanted, found, strict=True)
+        ]
+
+    def _records(self, job_ids: Collection[str]) -> dict[str, JobRecord]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(self._prefix + "job:" + job_id, _FIELDS)
+            stored = pipe.execute() if job_ids else []
+        known = {
+            job_id: {name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+            for job_id, values in zip(job_ids, stored, strict=True)
+        }
+        return {job_id: JobRecord.parse(job_id, fields) for job_id, fields in known.items() if "state" in fields}
+
+    def _in_order(self, pages: Sequence[_Page], records: Mapping[str, JobRecord]) -> Iterator[WaitingJob]:
+        """Each job once that waits: tickets of others are thrown away by who meets them."""
+        seen = set()
+        for _, lists in groupby(pages, key=itemgetter(0)):
+            waits = [
+                [(records[one], queue) for one in page if one in records and records[one].state is State.QUEUED]
+                for _, queue, page in lists
+            ]
+            for record, queue in merge(*waits, key=lambda pair: pair[0].submitted_at):
+                if record.id not in seen:
+                    seen.add(record.id)
+                    # Jobs of an older version have no deadline of their own.
+                    deadline_at = record.deadline_at or record.submitted_at + self._deadline_seconds
+                    yield WaitingJob(record.id, queue, deadline_at, record.audio_seconds)
+
+
+def _running(record: JobRecord) -> RunningJob:
+    return RunningJob(
+        id=record.id,
+        worker=record.worker or "",
+        started_at=record.started_at or record.submitted_at,
+        audio_seconds=record.audio_seconds,
+        stage=record.stage,
+        percent=record.percent,
+        seconds_left=record.seconds_left,
     )
-
-
-def _job(job_id: str, *facts: Any) -> KnownJob:
-    queue, audio, submitted_at, deadline, started_at, worker, remote, stage, mean = facts
-    return KnownJob(
-        id=job_id,
-        queue=queue or ANYWHERE,
-        audio_seconds=float(audio) if audio else mean,
-        due_at=float(submitted_at or 0) + float(deadline or 0),
-        started_at=float(started_at) if started_at else None,
-        worker=worker,
-        stage=stage,
-        is_remote=bool(remote),
-    )
-
-
-def _speed(stored: str | None) -> float | None:
-    seconds, audio_seconds = json.loads(stored) if stored else (0, 0)
-    return seconds / audio_seconds * 3600 if audio_seconds else None

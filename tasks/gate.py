@@ -6,12 +6,13 @@ all of them. Files, because they work while Redis is down and across the spawn o
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,15 @@ class Gate:
         """Leave nothing behind."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def open(self) -> None:
-        """This child can work."""
-        self._write("ready", "")
+    def open(self, about: Mapping[str, Any]) -> None:
+        """This child can work; `about` its diarizer, for the main process, which has none."""
+        self._write("ready", json.dumps(about))
+
+    def about(self) -> dict[str, Any]:
+        """What a child has said of its diarizer; they are all alike."""
+        for path in self.folder.glob("*.ready"):
+            return dict(json.loads(path.read_text()))
+        return {}
 
     def refuse(self, error: DiarizationError) -> None:
         """This child can never work."""

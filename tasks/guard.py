@@ -51,6 +51,7 @@ from tasks.registry import Registry
 from tasks.room import Room
 from tasks.schedule import Schedule
 from tasks.server import connect
+from tasks.speed import Speed
 from tasks.tickets import describe_ticket, publish, ticket_number
 
 logger = logging.getLogger(__name__)
@@ -160,6 +161,7 @@ class GuardedTask(AnsweringTask):
         raise Ignore("the job is for a worker of another role")
 
     def _attempt(self, record: JobRecord) -> Any:
+        began = time.monotonic()
         outcome = (
             self._run(record, record.request)
             if record.request is not None and record.rejected is None
@@ -172,8 +174,8 @@ class GuardedTask(AnsweringTask):
         if isinstance(outcome, DiarizationError):
             self._give_up(record, outcome)
         result, stored = outcome
-        seconds = float(result["audio_seconds"])
-        self._store(lambda: self.records.finish(record.id, record.token, stored, seconds), State.DONE)
+        work = Speed(result["audio_seconds"], time.monotonic() - began, result["provenance"]["stage_seconds"])
+        self._store(lambda: self.records.finish(record.id, record.token, stored, work), State.DONE)
         logger.info(
             "job %s done: %s, %.1f s of audio, %d speakers, %d turns, in %.1f s (attempt %d)",
             record.id,

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from celery.worker import state
@@ -33,12 +34,11 @@ IDLE_BEATS = 20
 class Heartbeat:
     """Renews the leases and the deliveries of the jobs that this worker holds, and says that the worker lives."""
 
-    def __init__(self, records: Records, client: Redis, settings: Settings, worker: str, slots: int) -> None:
+    def __init__(self, records: Records, client: Redis, settings: Settings, worker: str, facts: WorkerFacts) -> None:
         self._redis = client
         self._records = records
         self._worker = worker
-        self._role = settings.worker_role
-        self._slots = slots
+        self._facts = facts
         self._room_bytes: deque[int] = deque([0], maxlen=IDLE_BEATS)
         self._index = settings.redis_key_prefix + "unacked_index"
 
@@ -50,7 +50,7 @@ class Heartbeat:
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
         else:
             self._room_bytes.append(available_bytes())
-        facts = WorkerFacts(self._role, max(self._room_bytes), self._slots)
+        facts = replace(self._facts, room_bytes=max(self._room_bytes))
         self._records.renew(self._worker, facts.to_json(), [request.id for request in requests])
 
 

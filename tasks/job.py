@@ -14,13 +14,16 @@ from diarization.addresses import canonical_host, is_global
 from diarization.errors import InvalidJob, UrlNotAllowed, WorkerTooOld
 from diarization.recording import Recording, parse_url, redact_url, unsigned_url
 from diarization.turns import SpeakerHints, first_complaint
+from tasks.settings import MAX_DEADLINE_SECONDS
 
 ANYWHERE, LOCAL, RUNPOD = "diarize", "diarize.local", "diarize.runpod"
 """The queues: jobs that may run anywhere; that must stay in the house; that must go to RunPod."""
 
+MAX_AUDIO_SECONDS = 240 * 3600.0
+"""DIARIZATION_MAX_HOURS can be no larger."""
 
-NOT_ASKED_FOR = {"headers", "idempotency_key", "expected_audio_seconds", "deadline_seconds"}
-"""What does not change the answer."""
+_HINTS = frozenset(("expected_audio_seconds", "deadline_seconds"))
+"""What helps to plan a job and changes nothing of its answer: it stands in fields of the record of its own."""
 
 
 class JobRequest(BaseModel):
@@ -32,8 +35,8 @@ class JobRequest(BaseModel):
         min_speakers: At least so many.
         max_speakers: At most so many.
         provider: `local` keeps the job on the own GPUs, `runpod` has it done there; None lets it run anywhere.
-        expected_audio_seconds: The recording's length, where the caller knows it: for plans, not a limit.
-        deadline_seconds: The job should be done so long after it was submitted; OVERFLOW_DEADLINE_SECONDS by default.
+        expected_audio_seconds: How long the recording is, as far as the caller knows.
+        deadline_seconds: The job should be done so long after it may start; None stands for OVERFLOW_DEADLINE_SECONDS.
         headers: Sent along when the recording is fetched, such as `{"Authorization": "Bearer …"}`. Kept as secrets.
         idempotency_key: Names what is asked for: all jobs of one key have one answer, which is worked out once.
     """
@@ -45,8 +48,8 @@ class JobRequest(BaseModel):
     min_speakers: int | None = None
     max_speakers: int | None = None
     provider: Literal["local", "runpod"] | None = None
-    expected_audio_seconds: float | None = Field(default=None, gt=0, le=240 * 3600, allow_inf_nan=False)
-    deadline_seconds: float | None = Field(default=None, gt=0, le=30 * 86400, allow_inf_nan=False)
+    expected_audio_seconds: float | None = Field(default=None, gt=0, le=MAX_AUDIO_SECONDS, allow_inf_nan=False)
+    deadline_seconds: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
 
@@ -121,16 +124,18 @@ class JobRequest(BaseModel):
     @property
     def fingerprint(self) -> str:
         """The same for requests that ask for the same: signatures of the URL and headers may differ."""
-        asked = {**self.model_dump(mode="json", exclude=NOT_ASKED_FOR), "url": unsigned_url(self.url)}
+        answer = self.model_dump(mode="json", exclude={"headers", "idempotency_key", *_HINTS})
+        asked = {**answer, "url": unsigned_url(self.url)}
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments that were given, as JSON types. They hold secrets."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        """The arguments that were given and decide the answer, as JSON types. They hold secrets."""
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=set(_HINTS))
 
     def shown_options(self) -> dict[str, Any]:
-        """The options that were given and may be shown."""
-        return self.model_dump(mode="json", exclude_defaults=True, exclude={"url", "headers", "idempotency_key"})
+        """The options that were given, decide the answer and may be shown."""
+        hidden = {"url", "headers", "idempotency_key", *_HINTS}
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=hidden)
 
 
 def _stays_in_the_house(url: str, reachable: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from diarization.diarizer import Diarizer
 from diarization.errors import ModelUnavailable
+from diarization.turns import Provenance
 from tasks.record import JobRecord
 from tasks.settings import Settings
 
@@ -55,6 +56,12 @@ def loaded() -> Diarizer | Provider:
     if not _loaded:
         raise ModelUnavailable("no model is loaded in this process")
     return _loaded[0]
+
+
+def about(diarizer: Diarizer) -> dict[str, Any]:
+    """`device`, `gpu` and `model` of a diarizer that has an attribute `provenance`; nothing of any other."""
+    provenance = getattr(diarizer, "provenance", None)
+    return provenance.model_dump(include={"device", "gpu", "model"}) if isinstance(provenance, Provenance) else {}
 
 
 def _is_extra(error: ModuleNotFoundError) -> bool:

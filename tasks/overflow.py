@@ -12,6 +12,8 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.forecast import Child
+
 MARGIN_SECONDS = 60.0
 """An open valve closes when every waiting job would be done so long before its deadline."""
 MOST_FAILURES = 0.5
@@ -31,19 +33,6 @@ class Waiting:
     audio_seconds: float
     due_seconds: float
     may_leave: bool = True
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place at which a GPU worker runs one job at a time.
-
-    Attributes:
-        free_seconds: Until it is free.
-        seconds_per_audio_hour: What it takes for an hour of audio.
-    """
-
-    free_seconds: float
-    seconds_per_audio_hour: float
 
 
 @dataclass(frozen=True)
@@ -98,22 +87,22 @@ class Decision:
 
 
 def decide(
-    waiting: Sequence[Waiting], slots: Sequence[Slot], remote: Remote, limits: Limits, *, was_open: bool = False
+    waiting: Sequence[Waiting], children: Sequence[Child], remote: Remote, limits: Limits, *, was_open: bool = False
 ) -> Decision:
     """How many jobs may be at the provider now.
 
     Args:
         waiting: First in line first.
-        slots: Of the GPU workers that live.
+        children: Of the GPU workers that live.
         remote: The provider.
         limits: The operator's.
         was_open: Whether the valve is open now.
     """
-    idle = sum(slot.free_seconds <= 0 for slot in slots)
+    idle = sum(child.free_in_seconds <= 0 for child in children)
     if not waiting:
         return Decision(0, min(idle, remote.in_flight), "closed: nothing waits")
-    alone = _schedule(waiting, slots)
-    last = max(alone) if slots else None
+    alone = _schedule(waiting, children)
+    last = max(alone) if children else None
     head = next((index for index, job in enumerate(waiting) if job.may_leave), None)
     if head is None:
         return Decision(0, 0, "closed: what waits must stay in the house", last)
@@ -121,7 +110,7 @@ def decide(
         return Decision(0, 0, f"closed: {shut}", last)
     affordable = remote.in_flight + int(limits.budget_left_usd / limits.bound_usd) if limits.bound_usd else 10**9
     most = min(limits.max_in_flight, affordable)
-    if not slots:
+    if not children:
         wanted = remote.in_flight + sum(job.may_leave for job in waiting)
         return Decision(min(most, wanted), 0, f"open for {min(most, wanted)}: no GPU worker is alive", None)
     margin = MARGIN_SECONDS if was_open else 0.0
@@ -135,7 +124,7 @@ def decide(
     if there > due and there >= here:
         why = f"closed: {_said(late, waiting, alone)}, but RunPod would need {there:.0f} s for the next one"
         return Decision(0, 0, f"{why}, and the GPUs here {here:.0f} s", last)
-    needed = _fewest(waiting, slots, remote, most, margin)
+    needed = _fewest(waiting, children, remote, most, margin)
     if needed <= 0:
         return Decision(0, 0, f"closed: {_said(late, waiting, alone)}, and RunPod would change nothing", last)
     why = f"open for {needed}: {_said(late, waiting, alone)}, RunPod would have the next one done in {there:.0f} s"
@@ -153,11 +142,11 @@ def _shut(remote: Remote, limits: Limits) -> str | None:
     return None
 
 
-def _fewest(waiting: Sequence[Waiting], slots: Sequence[Slot], remote: Remote, most: int, margin: float) -> int:
+def _fewest(waiting: Sequence[Waiting], children: Sequence[Child], remote: Remote, most: int, margin: float) -> int:
     """The smallest number of jobs at the provider that leaves the fewest late, and those the least; 0 is no help."""
-    best, least = 0, _lateness(waiting, _schedule(waiting, slots), margin)
+    best, least = 0, _lateness(waiting, _schedule(waiting, children), margin)
     for count in range(1, most + 1):
-        still = _lateness(waiting, _schedule(waiting, slots, remote, count), margin)
+        still = _lateness(waiting, _schedule(waiting, children, remote, count), margin)
         if still < least:
             best, least = count, still
         if not still[0]:
@@ -172,13 +161,13 @@ def _lateness(waiting: Sequence[Waiting], done: Sequence[float], margin: float) 
 
 
 def _schedule(
-    waiting: Sequence[Waiting], slots: Sequence[Slot], remote: Remote | None = None, count: int = 0
+    waiting: Sequence[Waiting], children: Sequence[Child], remote: Remote | None = None, count: int = 0
 ) -> list[float]:
     """When each job is done, in seconds from now, if whoever is free first takes the first in line that it may.
 
     Those that are at the provider already hold their places there for as long as a job of the mean length takes.
     """
-    here = [(max(0.0, slot.free_seconds), index) for index, slot in enumerate(slots)]
+    here = [Child(max(0.0, child.free_in_seconds), child.seconds_per_audio_second) for child in children]
     there: list[float] = []
     delay, speed = (remote.delay_seconds, remote.seconds_per_audio_hour) if remote else (0.0, 0.0)
     if remote is not None:
@@ -189,13 +178,13 @@ def _schedule(
     heapq.heapify(there)
     done = []
     for job in waiting:
-        if there and job.may_leave and (not here or there[0] < here[0][0]):
+        if there and job.may_leave and (not here or there[0] < here[0].free_in_seconds):
             ready = heapq.heappop(there) + delay + _seconds(job, speed)
             heapq.heappush(there, ready)
         elif here:
-            free, index = heapq.heappop(here)
-            ready = free + _seconds(job, slots[index].seconds_per_audio_hour)
-            heapq.heappush(here, (ready, index))
+            child = here[0].after(job.audio_seconds)
+            heapq.heapreplace(here, child)
+            ready = child.free_in_seconds
         else:
             ready = float("inf")
         done.append(ready)

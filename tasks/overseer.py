@@ -6,13 +6,16 @@ import logging
 
 from redis import Redis
 
-from tasks import fleet, overflow
+from tasks import overflow
 from tasks.breaker import Breaker, Open
 from tasks.budget import Ledger, Spend
-from tasks.job import LOCAL
+from tasks.fleet import Fleet
+from tasks.job import ANYWHERE
 from tasks.outcomes import Measured, Outcomes, measure
 from tasks.price import WARM_SECONDS, Price
+from tasks.remote import QUEUED
 from tasks.settings import Settings
+from tasks.snapshot import Snapshot
 from tasks.valve import Valve
 
 logger = logging.getLogger(__name__)
@@ -20,8 +23,6 @@ logger = logging.getLogger(__name__)
 LEADER_SECONDS = 10
 STARVED = 3
 """Cold starts at their longest: who has waited for longer at RunPod waits for a GPU that is not there."""
-OVERRUN_SHARE = 0.1
-"""Of the time that it has taken, a job that takes longer than was thought is taken to need still."""
 
 
 class Overseer:
@@ -32,6 +33,7 @@ class Overseer:
         self._settings = settings
         self._worker = worker
         self._leader = settings.redis_key_prefix + "fleet:valve_leader"
+        self._fleet = Fleet(client, settings)
         self._valve = Valve(client, settings)
         self._ledger = Ledger(client, settings)
         self._breaker = Breaker(client, settings)
@@ -43,7 +45,7 @@ class Overseer:
         if not self._leads():
             return
         decision = decide(
-            fleet.read(self._redis, self._settings),
+            self._fleet.snapshot(),
             self._ledger.today(),
             self._breaker.state(),
             measure(self._outcomes.last()),
@@ -66,7 +68,7 @@ class Overseer:
 
 
 def decide(
-    seen: fleet.Snapshot,
+    seen: Snapshot,
     spend: Spend,
     broken: Open | None,
     measured: Measured,
@@ -78,40 +80,25 @@ def decide(
     price = Price.of(settings)
     bound_usd = price.bound_usd(price.execution_timeout_seconds(settings.diarization_max_hours * 3600))
     waiting = [
-        overflow.Waiting(job.audio_seconds, job.due_at - seen.now, may_leave=job.queue != LOCAL) for job in seen.waiting
+        overflow.Waiting(seen.expected_audio_seconds(job), job.deadline_at - seen.now, may_leave=job.queue == ANYWHERE)
+        for job in seen.waiting
+        if job.local
     ]
     return overflow.decide(
         waiting,
-        slots(seen),
+        seen.children(),
         remote(seen, spend, broken, measured, settings),
         overflow.Limits(settings.overflow_max_in_flight, spend.left_usd, bound_usd),
         was_open=was_open,
     )
 
 
-def slots(seen: fleet.Snapshot) -> list[overflow.Slot]:
-    """The places of the GPU workers that live, by their own speeds, and until when each is taken."""
-    found = []
-    for worker in seen.workers:
-        if worker.facts.role != "gpu":
-            continue
-        speed = seen.speed(worker)
-        busy = [_left(job, speed, seen.now) for job in seen.running if job.worker == worker.name and not job.is_remote]
-        free = [0.0] * max(0, worker.facts.slots - len(busy))
-        found += [overflow.Slot(left, speed) for left in (*busy, *free)]
-    return found
-
-
 def remote(
-    seen: fleet.Snapshot, spend: Spend, broken: Open | None, measured: Measured, settings: Settings
+    seen: Snapshot, spend: Spend, broken: Open | None, measured: Measured, settings: Settings
 ) -> overflow.Remote:
     """RunPod, as its last runs and those that are there show it."""
     cold = settings.overflow_cold_start_seconds
-    waits = [
-        seen.now - (job.started_at or seen.now)
-        for job in seen.running
-        if job.is_remote and job.stage == "queued at runpod"
-    ]
+    waits = [seen.now - job.started_at for job in seen.running if job.stage == QUEUED]
     longest = max(waits, default=0.0)
     is_warm = seen.now - measured.last_at < settings.overflow_idle_seconds and spend.in_flight == 0
     delay = WARM_SECONDS if is_warm else measured.cold_seconds or cold
@@ -125,9 +112,3 @@ def remote(
         in_flight=spend.in_flight,
         broken=why,
     )
-
-
-def _left(job: fleet.KnownJob, seconds_per_audio_hour: float, now: float) -> float:
-    """Seconds that a running job still needs."""
-    ran = now - (job.started_at or now)
-    return max(ran * OVERRUN_SHARE, job.audio_seconds / 3600 * seconds_per_audio_hour - ran)

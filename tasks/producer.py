@@ -14,12 +14,14 @@ from celery.result import AsyncResult
 from celery.utils import uuid
 
 from diarization.errors import InvalidJob, PermanentError
+from tasks.fleet import Fleet
 from tasks.job import ANYWHERE, LOCAL, RUNPOD, JobRequest
 from tasks.record import JobRecord, State, raisable
 from tasks.records import Records, Submission
 from tasks.schedule import Schedule
-from tasks.server import reachable
+from tasks.server import connect, reachable
 from tasks.settings import Settings, current_settings
+from tasks.snapshot import Position
 from tasks.tickets import describe_ticket, publish
 
 _JOB_ID = re.compile(r"[\x21-\x7e]{1,200}")
@@ -135,6 +137,15 @@ class SubmittedTask(Task[Any, Any]):
                 # A worker must meet its ticket for a chord to hear of it, and so far it has none.
                 publish(self, record, again=True)
         return before
+
+    def position(self, job: JobResult | str) -> Position:
+        """Where a job, or the one of this id, stands: its place in the line and when it will be done.
+
+        Raises:
+            QueueUnavailable: Redis cannot be reached.
+        """
+        client = connect(self.settings, patient=self.patient)
+        return Fleet(client, self.settings).position(job if isinstance(job, str) else job.id)
 
     def _checked(self, job_id: str, args: tuple[Any, ...] | list[Any], kwargs: Mapping[str, Any]) -> JobRequest:
         if not _JOB_ID.fullmatch(job_id):

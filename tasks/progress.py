@@ -36,6 +36,7 @@ class Progress:
         self._records = records
         self._record = record
         self._stage = ""
+        self._decoded_seconds: float | None = None
         self._next_write = 0.0
         self._quiet_until = 0.0
 
@@ -46,12 +47,16 @@ class Progress:
             Cancelled: The job was cancelled.
             Superseded: Another worker runs it now.
         """
+        if stage == "decode":
+            self._decoded_seconds = float(done)
         now = time.monotonic()
         if now < self._quiet_until or (now < self._next_write and stage == self._stage):
             return
         percent = min(100.0, 100.0 * done / total) if total else 0.0
         try:
-            answer = self._records.progress(self._record.id, self._record.token, stage, percent)
+            # While it is being decoded, a recording is longer than what there is of it.
+            length = None if stage == "decode" else self._decoded_seconds
+            answer = self._records.progress(self._record.id, self._record.token, stage, percent, length)
         except QueueUnavailable:
             self._quiet_until = now + QUIET_AFTER_OUTAGE_SECONDS
             return

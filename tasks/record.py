@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from diarization.errors import Cancelled, DiarizationError, Expired, from_code
 from tasks.remote import RemoteRun
+from tasks.speed import Speed
 
 
 class State(StrEnum):
@@ -54,9 +55,9 @@ class JobRecord:
         last_error: Why the attempt before did not end the job.
         rejected: Why the job can never be done: it fails by its ticket.
         follows: The job of the same idempotency key whose end will be this one's.
-        queue: Its home, where its tickets go.
-        audio_seconds: The recording's length, as far as it is known.
-        deadline_seconds: It should be done so long after it was submitted.
+        audio_seconds: The recording's length: what the caller expects, or what an attempt has found.
+        deadline_at: By then it should be done.
+        speed: Its worker's, when it took the job.
         needs_bytes: Memory that an attempt found missing.
         answered: When Celery had been told of the end.
         remote: A try at a provider that is not over.
@@ -88,9 +89,9 @@ class JobRecord:
     last_error: Mapping[str, str] | None = None
     rejected: Mapping[str, str] | None = None
     follows: str | None = None
-    queue: str | None = None
     audio_seconds: float | None = None
-    deadline_seconds: float | None = None
+    deadline_at: float | None = None
+    speed: Speed | None = None
     needs_bytes: int | None = None
     answered: float | None = None
     remote: RemoteRun | None = field(default=None, repr=False)
@@ -105,6 +106,13 @@ class JobRecord:
         for name in cls.__dataclass_fields__.keys() & stored.keys() - {"id", "state"}:
             values[name] = _READERS.get(name, str)(stored[name])
         return cls(**values)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What a running job still takes by its worker's own speed; None where that or its length is unknown."""
+        if self.state is not State.RUNNING or self.speed is None or self.audio_seconds is None:
+            return None
+        return self.speed.seconds_left(self.audio_seconds, self.stage, self.percent)
 
     def past_life(self) -> dict[str, Any]:
         """What the history keeps of a dead letter that is replayed."""
@@ -128,21 +136,9 @@ _READERS: Mapping[str, Any] = {
         ("options", "request", "ticket", "result", "error", "last_error", "rejected", "history"), json.loads
     ),
     **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes"), int),
+    **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float),
+    **dict.fromkeys(("audio_seconds", "deadline_at", "cost_usd"), float),
     "remote": RemoteRun.parse,
     "stays_home": "1".__eq__,
-    **dict.fromkeys(
-        (
-            "audio_seconds",
-            "deadline_seconds",
-            "cost_usd",
-            "percent",
-            "submitted_at",
-            "started_at",
-            "ended_at",
-            "due_at",
-            "expires_at",
-            "answered",
-        ),
-        float,
-    ),
+    "speed": Speed.parse,
 }

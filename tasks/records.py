@@ -20,6 +20,7 @@ from tasks.remote import RemoteRun
 from tasks.schedule import Schedule
 from tasks.server import connect, reachable
 from tasks.settings import Settings
+from tasks.speed import Speed
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
@@ -86,15 +87,15 @@ class Records:
             shares: Whether the first job of its idempotency key may stand for it.
         """
         schedule = schedule or Schedule()
-        fields: dict[str, str] = {"ticket": json.dumps(ticket), "queue": str(ticket["options"]["queue"])}
+        fields: dict[str, str] = {"ticket": json.dumps(ticket)}
         if request is not None:
             fields["request"] = json.dumps(request.arguments())
             fields["options"] = json.dumps(request.shown_options())
             fields["shown"] = request.shown
-            if request.expected_audio_seconds is not None:
-                fields["audio_seconds"] = str(request.expected_audio_seconds)
             deadline_seconds = request.deadline_seconds or self._settings.overflow_deadline_seconds
-            fields["deadline_seconds"] = str(deadline_seconds)
+            fields["deadline_seconds"] = f"{deadline_seconds:.3f}"
+            if request.expected_audio_seconds is not None:
+                fields["audio_seconds"] = f"{request.expected_audio_seconds:.3f}"
         if schedule.expires_at is not None:
             fields["expires_at"] = f"{schedule.expires_at:.3f}"
         if rejected is not None:
@@ -174,9 +175,12 @@ class Records:
         """Make jobs due whose worker has been silent for longer than the lease; their ids."""
         return [str(one) for one in self._call("lapse", "", limit, self._settings.queue_lease_seconds)]
 
-    def progress(self, job_id: str, token: int, stage: str, percent: float) -> str:
-        """Note how far the attempt is: `go on`, `cancel`, or `lost` where somebody else runs the job now."""
-        return str(self._call("progress", job_id, token, stage, f"{percent:.1f}"))
+    def progress(self, job_id: str, token: int, stage: str, percent: float, audio_seconds: float | None = None) -> str:
+        """Note how far the attempt is, and the recording's length as soon as it is known.
+
+        Gives `go on`, `cancel`, or `lost` where somebody else runs the job now.
+        """
+        return str(self._call("progress", job_id, token, stage, f"{percent:.1f}", _optional(audio_seconds)))
 
     def remote(
         self,
@@ -200,15 +204,13 @@ class Records:
         arguments = (token, written, f"{cost_usd:.6f}", int(stays_home))
         return str(self._call("remote", job_id, *arguments))
 
-    def finish(self, job_id: str, token: int, result: str, audio_seconds: float) -> str:
-        """End the job well, with `result` (JSON). Its state from then on; `stale` where somebody else runs it now.
+    def finish(self, job_id: str, token: int, result: str, work: Speed) -> str:
+        """End the job well, with `result` (JSON), and let its worker's speed learn from the `work` that it was.
 
-        The length of the recording goes into the mean of those that are done, and the worker's time for it into its
-        speed.
+        The job's state from then on; `stale` where somebody else runs it now.
         """
-        learns = int(self._settings.worker_role == "gpu")
-        arguments = (token, State.DONE, "result", result, self._retention_seconds, f"{audio_seconds:.3f}", learns)
-        return str(self._call("finish", job_id, *arguments))
+        retention = self._retention_seconds
+        return str(self._call("finish", job_id, token, State.DONE, "result", result, retention, work.to_json()))
 
     def give_up(self, job_id: str, token: int, error: DiarizationError) -> str:
         """End the job with an error: cancelled, expired, or a dead letter. Answers as `finish`."""

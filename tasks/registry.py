@@ -1,14 +1,14 @@
-"""The workers of the fleet, as each announces itself with its heartbeat."""
+"""The workers of the fleet, as each announces itself with its heartbeat, and how fast its jobs have shown it to be."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from tasks.server import reachable, server_time
 from tasks.settings import Settings
+from tasks.speed import Speed
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -23,16 +23,38 @@ class WorkerFacts:
     Attributes:
         role: `gpu` or `bridge`.
         room_bytes: Memory for jobs, beyond what its loaded models hold: the most that was free of late, while idle.
-        slots: Jobs that it runs at a time.
+        children: Jobs that it runs at one time.
+        device: `cpu`, `cuda:N`, or empty where that is not known.
+        gpu: The GPU's own name.
+        model: Of the diarizer that it has loaded.
+        speed: What it has done so far; None until its first job is done. It does not say so itself: see `tasks.speed`.
     """
 
-    role: str
-    room_bytes: int
-    slots: int = 1
+    role: str = "gpu"
+    room_bytes: int = 0
+    children: int = 1
+    device: str = ""
+    gpu: str | None = None
+    model: str = ""
+    speed: Speed | None = None
+
+    @classmethod
+    def parse(cls, stored: str, speed: str | None = None) -> Self:
+        """What a worker of any version has said: what is missing has a default, what is unknown is passed over."""
+        said = json.loads(stored)
+        known = {one.name: said[one.name] for one in fields(cls) if one.name in said and one.name != "speed"}
+        return replace(cls(**known), speed=Speed.parse(speed) if speed else None)
 
     def to_json(self) -> str:
         """As the registry keeps it."""
-        return json.dumps(asdict(self))
+        said = asdict(self)
+        del said["speed"]
+        return json.dumps(said)
+
+    @property
+    def seconds_per_audio_hour(self) -> float | None:
+        """Of one of its children; None until its first job is done."""
+        return self.speed.seconds_per_audio_hour if self.speed else None
 
 
 class Registry:
@@ -45,12 +67,15 @@ class Registry:
 
     def alive(self) -> dict[str, WorkerFacts]:
         """Workers that have been heard of within a lease, by name."""
-        with reachable():
-            seen: Any = self._redis.zrange(
-                self._prefix + "fleet:workers_seen", server_time(self._redis) - self._lease_seconds, "inf", byscore=True
-            )
-            facts: Any = self._redis.hmget(self._prefix + "fleet:workers", seen) if seen else []
-        return dict(_parsed(zip(seen, facts, strict=True)))
+        with reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(self._prefix + "fleet:workers_seen", 0, -1, withscores=True)
+            pipe.hgetall(self._prefix + "fleet:workers")
+            pipe.hgetall(self._prefix + "fleet:speeds")
+            (seconds, microseconds), seen, facts, speeds = pipe.execute()
+        since = seconds + microseconds / 1e6 - self._lease_seconds
+        names = [name for name, seen_at in seen if seen_at >= since and name in facts]
+        return {name: WorkerFacts.parse(facts[name], speeds.get(name)) for name in names}
 
     def forget_dead(self) -> list[str]:
         """Remove workers that have been silent for an hour; their names."""
@@ -63,13 +88,3 @@ class Registry:
                 self._redis.hdel(self._prefix + "fleet:speeds", *gone)
                 self._redis.zrem(key, *gone)
         return [str(one) for one in gone]
-
-
-def _parsed(pairs: Any) -> Iterator[tuple[str, WorkerFacts]]:
-    for name, facts in pairs:
-        if facts:
-            known = json.loads(facts)
-            yield (
-                name,
-                WorkerFacts(str(known.get("role", "gpu")), int(known.get("room_bytes", 0)), int(known.get("slots", 1))),
-            )

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+QUEUED, UNDER_WAY = "queued at runpod", "at runpod"
+"""Stages of a job that is there."""
+
 
 @dataclass(frozen=True)
 class RemoteRun:

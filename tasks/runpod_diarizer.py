@@ -285,10 +285,12 @@ class RemoteDiarizer:
             self._endpoint.valve.shut()
             error.wait_seconds = 0.0
             raise error
-        deadline = self._record.submitted_at + self._endpoint.settings.overflow_deadline_seconds
-        if self._patiently(self._endpoint.now) > deadline:
+        record = self._record
+        deadline = record.deadline_at or record.submitted_at + self._endpoint.settings.overflow_deadline_seconds
+        left_seconds = deadline - self._patiently(self._endpoint.now)
+        if left_seconds <= 0:
             raise OverflowRejected(f"its deadline is over, and RunPod has not taken it: {error.message}")
-        error.wait_seconds = PINNED_WAIT_SECONDS
+        error.wait_seconds = min(PINNED_WAIT_SECONDS, left_seconds)
         raise error
 
     def _has_gpu(self) -> bool:

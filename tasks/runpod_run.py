@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from diarization.diarizer import Report
 from diarization.errors import OverflowClosed, OverflowLost, TransientError
 from diarization.turns import Diarization
-from tasks.remote import RemoteRun
+from tasks.remote import QUEUED, UNDER_WAY, RemoteRun
 from tasks.runpod_api import Kind, RunPodApi
 from tasks.runpod_status import Look, Phase, read_status
 
@@ -184,7 +184,7 @@ class Run:
         """Until the next look, with an ear for a cancel and for the end of this bridge."""
         until = time.monotonic() + seconds
         while True:
-            report("queued at runpod" if phase is Phase.QUEUED else "at runpod", 0, 0)
+            report(QUEUED if phase is Phase.QUEUED else UNDER_WAY, 0, 0)
             left = until - time.monotonic()
             if left <= 0:
                 return

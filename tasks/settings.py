@@ -17,6 +17,8 @@ from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 # A name that begins like this and is no setting is a typing error; it must not pass in silence.
 PREFIXES = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_")
 
+MAX_DEADLINE_SECONDS = 30 * 86400.0
+
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 
 
@@ -122,7 +124,10 @@ class Settings(BaseSettings):
     )
 
     overflow_deadline_seconds: float = Field(
-        default=900, ge=1, le=7 * 86400, description="A job should be done so long after it was submitted."
+        default=900,
+        gt=0,
+        le=MAX_DEADLINE_SECONDS,
+        description="A job without a `deadline_seconds` of its own should be done so long after it may start.",
     )
     overflow_budget_usd_per_day: float = Field(
         default=10,

@@ -68,6 +68,11 @@ def ticket_number(message: Any) -> int:
     return int(message.get(NUMBER_HEADER) or 0)
 
 
+def task_id(message: Mapping[str, Any]) -> str:
+    """The task id in a message of the broker, which is the job's."""
+    return str(message.get("headers", {}).get("id"))
+
+
 def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = None, again: bool = False) -> None:
     """Publish the record's ticket; `again` puts it first in line.
 

@@ -20,10 +20,10 @@ from tasks.gate import EXIT_UNUSABLE, Gate
 from tasks.guard import GuardedTask
 from tasks.heartbeat import Beat, Heartbeat, snapshot
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
-from tasks.loading import load, use
+from tasks.loading import about, load, use
 from tasks.pulse import Pulse
 from tasks.records import Records, worker_name
-from tasks.registry import Registry
+from tasks.registry import Registry, WorkerFacts
 from tasks.runpod_bridge import Bridge
 from tasks.server import RedisUnfit, check_server, connect
 from tasks.settings import Settings, current_settings
@@ -89,14 +89,14 @@ def _prepare_child(**_: Any) -> None:
     try:
         started = time.monotonic()
         settings = current_settings()
-        load(settings)
+        diarizer = load(settings)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         GuardedTask.pulse = Pulse(
             gate.folder,
             stall_seconds=settings.queue_stall_seconds,
             download_stall_seconds=settings.diarization_stall_timeout_seconds,
         )
-        gate.open()
+        gate.open(about(diarizer))
     except DiarizationError as error:
         gate.refuse(error)
         os._exit(EXIT_UNUSABLE)
@@ -178,7 +178,9 @@ class BeatStep(bootsteps.StartStopStep):
         settings = current_settings()
         worker, records = worker_name(parent.hostname, os.getpid()), Records(settings)
         client = connect(settings, patient=False)
-        heartbeat = Heartbeat(records, client, settings, worker, parent.concurrency)
+        said = Gate(os.getpid()).about() if settings.worker_role == "gpu" else {}
+        facts = WorkerFacts(settings.worker_role, children=parent.concurrency, **said)
+        heartbeat = Heartbeat(records, client, settings, worker, facts)
         chores = Chores(app, records, Registry(client, settings), client, settings, worker)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()

@@ -3,6 +3,7 @@
 It opens no socket. The path of the URL is the script (what follows is ignored, and makes URLs distinct):
 
     /turns/60/3         a meeting of 60 s with 3 speakers; any other path: 30 s with 2; 0 speakers is silence
+    /work/600/2         a meeting of 600 s with 2 speakers, at which it works for 2 s, and reports
     /sleep/5            works for 5 s, and reports every 50 ms
     /deaf/5             works for 5 s without a report, so that no cancel is heard
     /deaf-fail/5        the same, then ends with a transient error
@@ -38,7 +39,7 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from diarization.diarizer import DiarizerOptions, Report
@@ -71,6 +72,7 @@ class StandIn:
     """A `Diarizer`; see the module's text for what it does."""
 
     options: DiarizerOptions
+    provenance: ClassVar = Provenance(model="stand-in", device="cpu")
 
     def diarize(self, recording: Recording, hints: SpeakerHints, report: Report) -> Diarization:
         """Do as the URL's path says."""
@@ -87,9 +89,17 @@ class StandIn:
         self, recording: Recording, hints: SpeakerHints, report: Report, attempt: int
     ) -> Diarization:
         verb, *rest = urlsplit(recording.url).path.strip("/").split("/")
+        began = time.monotonic()
+        seconds, speakers = 30.0, 2
+        if verb in ("turns", "work", "quiet"):
+            seconds = float(rest[0])
+        if verb == "turns":
+            speakers = int(rest[1])
         report("download", 1, 1)
-        report("decode", 1, 1)
+        report("decode", int(seconds), int(seconds))
         match verb:
+            case "work":
+                _work(float(rest[1]), report)
             case "sleep":
                 _work(float(rest[0]), report)
             case "deaf":
@@ -101,7 +111,6 @@ class StandIn:
                 while True:
                     time.sleep(1)
             case "quiet":
-                report("decode", int(rest[0]), int(rest[0]))
                 time.sleep(float(rest[1]))
             case "memory":
                 report("decode", int(rest[0]), int(rest[0]))
@@ -128,10 +137,12 @@ class StandIn:
                 os.kill(os.getpid(), signal.SIGKILL)
         for stage in ("segmentation", "embedding", "clustering"):
             report(stage, 1, 1)
-        seconds, speakers = (float(rest[0]), int(rest[1])) if verb == "turns" else (30.0, 2)
-        return self._meeting(recording, seconds, speakers, hints)
+        worked = {"segmentation": round(time.monotonic() - began, 3)}
+        return self._meeting(recording, seconds, speakers, hints, worked)
 
-    def _meeting(self, recording: Recording, seconds: float, speakers: int, hints: SpeakerHints) -> Diarization:
+    def _meeting(
+        self, recording: Recording, seconds: float, speakers: int, hints: SpeakerHints, worked: dict[str, float]
+    ) -> Diarization:
         at_least = max(speakers, hints.min_speakers or 0)
         wanted = hints.num_speakers or min(at_least, hints.max_speakers or at_least)
         turns = _turns(seconds, wanted if speakers else 0, seed=zlib.crc32(str(recording).encode()))
@@ -146,7 +157,7 @@ class StandIn:
             speakers=found,
             audio_seconds=seconds,
             warnings=warnings,
-            provenance=Provenance(model="stand-in", device="cpu", stage_seconds={"segmentation": 0.0}),
+            provenance=self.provenance.model_copy(update={"stage_seconds": worked}),
         )
 
 

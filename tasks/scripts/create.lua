@@ -16,6 +16,11 @@ for i = 9, #ARGV, 2 do redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', key, 'submitted_at', now, 'attempts', 0, 'token', 0, 'ticket_number', 0)
 if ARGV[5] ~= '' then redis.call('HSET', key, 'expires_at', string.format('%.3f', now + ARGV[5])) end
 local start_at = ARGV[4] ~= '' and string.format('%.3f', now + ARGV[4]) or ARGV[3]
+local deadline_seconds = field('deadline_seconds')
+if deadline_seconds then
+  local may_start_at = start_at ~= '' and math.max(now, start_at) or now
+  redis.call('HSET', key, 'deadline_at', string.format('%.3f', may_start_at + deadline_seconds))
+end
 if named then
   redis.call('HSET', key, 'idempotency', named, 'fingerprint', ARGV[7])
   if not first then redis.call('SET', prefix .. 'idempotency:' .. named, id) end

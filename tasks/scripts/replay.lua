@@ -6,6 +6,8 @@ if redis.call('ZSCORE', prefix .. 'jobs:unanswered', id) then return 'untold' en
 redis.call('PERSIST', key)
 redis.call('HSET', key, 'ticket', ARGV[3], 'history', ARGV[4], 'attempts', 0, 'submitted_at', now)
 redis.call('HDEL', key, 'error', 'last_error', 'ended_at', 'started_at', 'expires_at', 'taken_number', 'answered', 'follows')
+local deadline_seconds = field('deadline_seconds')
+if deadline_seconds then redis.call('HSET', key, 'deadline_at', string.format('%.3f', now + deadline_seconds)) end
 -- Of several that had one idempotency key, one runs, and the others follow it.
 local named = field('idempotency')
 local first = owner_of(named)

@@ -91,28 +91,12 @@ local function bequeath(state, retention_seconds)
   end
 end
 
--- What the fleet knows of its work. A worker's speed is the ratio of two sums, seconds of work and seconds of audio, of
--- which each hour of audio halves what was before: so long recordings say more than short ones, and late ones more than
--- old ones. `fleet:lengths` has the sums for the mean length, of which each job takes away a tenth.
-local function learn(audio_seconds, itself)
-  redis.call('HSET', key, 'audio_seconds', audio_seconds)
-  local lengths = redis.call('HMGET', prefix .. 'fleet:lengths', 'jobs', 'audio_seconds')
-  redis.call('HSET', prefix .. 'fleet:lengths', 'jobs', 0.9 * (lengths[1] or 0) + 1,
-    'audio_seconds', 0.9 * (lengths[2] or 0) + audio_seconds)
-  local worker, started_at = field('worker'), field('started_at')
-  if not (itself and worker and started_at) or audio_seconds <= 0 then return end
-  local known = cjson.decode(redis.call('HGET', prefix .. 'fleet:speeds', worker) or '[0, 0]')
-  local kept = 0.5 ^ (audio_seconds / 3600)
-  local sums = {kept * known[1] + now - started_at, kept * known[2] + audio_seconds}
-  redis.call('HSET', prefix .. 'fleet:speeds', worker, cjson.encode(sums))
-end
-
 -- An ended job keeps its URL and headers only as a dead letter, which can be replayed. Until Celery has been told of the
 -- end (`answered`), the job is in `unanswered`: so whoever waits for it hears of it, whoever dies.
 local function finish(state, name, value, retention_seconds)
   move(state)
   redis.call('HSET', key, name, value, 'ended_at', now)
-  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at', 'answered', 'remote', 'stays_home')
+  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at', 'answered', 'speed', 'remote', 'stays_home')
   if state ~= 'dead' then redis.call('HDEL', key, 'request') end
   redis.call('EXPIRE', key, retention_seconds)
   if state == 'cancelled' then redis.call('HDEL', key, 'taken_number') end  -- any ticket may say so

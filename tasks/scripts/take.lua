@@ -55,5 +55,7 @@ redis.call('ZADD', prefix .. 'leases', now + ARGV[10], id)
 if not remote then redis.call('HINCRBY', key, 'attempts', 1) end
 redis.call('HINCRBY', key, 'token', 1)
 redis.call('HSET', key, 'started_at', now, 'worker', ARGV[4])
-redis.call('HDEL', key, 'stage', 'percent', 'due_at')
+redis.call('HDEL', key, 'stage', 'percent', 'due_at', 'speed')
+local speed = redis.call('HGET', prefix .. 'fleet:speeds', ARGV[4])
+if speed then redis.call('HSET', key, 'speed', speed) end
 return 'taken'

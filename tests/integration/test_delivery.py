@@ -20,6 +20,7 @@ from tests.processes import Worker, wait_until
 from tests.standin import read_journal
 
 LEASE_SECONDS = 3
+FLEET = ("rounds", "lapsed_at", "workers", "workers_seen", "speeds", "lengths")
 
 
 @pytest.mark.parametrize("path", ["sleep/9", "deaf/9", "gil/9"])
@@ -356,7 +357,4 @@ def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Cal
     wait_until(lambda: "2 jobs are past their retention" in worker.log or worker.log.count("past their retention") == 2)
     wait_until(lambda: "worker gone has been silent for an hour" in worker.log)
     ours = {key for key in redis.scan_iter("diarize:*") if "_kombu" not in key and "celery-task-meta" not in key}
-    assert ours == {
-        f"diarize:{name}"
-        for name in ("leader", "fleet:rounds", "fleet:lapsed_at", "fleet:workers", "fleet:workers_seen")
-    }
+    assert ours == {f"diarize:{name}" for name in ("leader", *(f"fleet:{fact}" for fact in FLEET))}

@@ -13,6 +13,7 @@ from diarization.errors import Cancelled, DiarizationError, InvalidJob, Recordin
 from tasks.dead_letters import discard, replay
 from tasks.diarize import diarize
 from tasks.record import State
+from tasks.speed import Speed
 from tests.jobs import record
 
 URL = "http://stand.in/turns/5/1"
@@ -38,7 +39,7 @@ def end(job: Any, error: DiarizationError | None = None, *, told: bool = True) -
     if error:
         diarize.records.give_up(one.id, one.token, error)
     else:
-        diarize.records.finish(one.id, one.token, "{}")
+        diarize.records.finish(one.id, one.token, "{}", Speed(5.0, 1.0))
     if told:
         diarize.records.answered(one.id, one.taken_number or 0)
 

@@ -105,7 +105,8 @@ def test_a_countdown_waits_in_the_due_set_not_in_a_worker(module_redis: Redis) -
     began = time.time()
     job = diarize.apply_async(("http://stand.in/turns/5/1",), countdown=1.5)
     assert state(job.id) is State.DUE
-    assert module_redis.hlen("diarize:unacked") == 0
+    wait_until(lambda: module_redis.hlen("diarize:unacked") == 0, what="no worker holds it, nor the job before")
+    assert state(job.id) is State.DUE
     job.get(timeout=20)
     record = diarize.records.get(job.id)
     assert record is not None

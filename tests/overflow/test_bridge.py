@@ -143,8 +143,8 @@ def test_no_budget_is_said_and_waited_for(redis: Redis, start_worker: Start, emu
 
 
 def test_past_its_deadline_a_pinned_job_is_a_dead_letter(redis: Redis, start_worker: Start, emulator: Emulator) -> None:
-    start_bridge(start_worker, emulator, OVERFLOW_BUDGET_USD_PER_DAY=0, OVERFLOW_DEADLINE_SECONDS=1)
-    job = diarize_on_runpod.apply_async(("http://stand.in/turns/5/1",), countdown=1.5)
+    start_bridge(start_worker, emulator, OVERFLOW_BUDGET_USD_PER_DAY=0)
+    job = diarize_on_runpod.delay("http://stand.in/turns/5/1", deadline_seconds=1)
     with pytest.raises(OverflowRejected, match="deadline is over"):
         job.get(timeout=60)
 

@@ -22,7 +22,24 @@ def test_the_fixed_names_and_their_defaults() -> None:
     assert defaults["DIARIZATION_MAX_BYTES"] == 4 * 1024**3
     assert (defaults["QUEUE_LEASE_SECONDS"], defaults["QUEUE_MAX_ATTEMPTS"]) == (45, 4)
     assert defaults["QUEUE_RETENTION_DAYS"] == 7
-    assert {name for name, value in defaults.items() if value is None} == {"HF_TOKEN", "DIARIZATION_RECORDINGS_DIR"}
+    assert defaults["RUNPOD_ENDPOINT_BASE_URL"] == "https://api.runpod.ai/v2"
+    assert (defaults["OVERFLOW_DEADLINE_SECONDS"], defaults["OVERFLOW_BUDGET_USD_PER_DAY"]) == (900, 10)
+    assert (defaults["OVERFLOW_USD_PER_SECOND"], defaults["OVERFLOW_MAX_IN_FLIGHT"]) == (0.00031, 3)
+    unset = {name for name, value in defaults.items() if value is None}
+    assert unset == {"HF_TOKEN", "DIARIZATION_RECORDINGS_DIR", "RUNPOD_API_KEY", "RUNPOD_ENDPOINT_ID"}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://api.runpod.io/v2", "api.runpod.io is RunPod's management API; jobs go to https://api.runpod.ai/v2"),
+        ("ftp://api.runpod.ai/v2", "must be an http or https URL"),
+    ],
+)
+def test_a_base_url_that_takes_no_jobs_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
+    monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", url)
+    with pytest.raises(SettingsError, match=says):
+        read_settings()
 
 
 def test_every_setting_is_described() -> None:

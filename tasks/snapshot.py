@@ -1,0 +1,179 @@
+"""The fleet at one moment: its workers, what runs, what waits, and what is to be expected of it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tasks.forecast import Child, Forecast
+from tasks.job import ANYWHERE, LOCAL
+from tasks.registry import WorkerFacts
+from tasks.speed import DEFAULT_SECONDS_PER_AUDIO_HOUR, combined
+
+DEFAULT_AUDIO_SECONDS = 1800.0
+"""A recording of which nothing is known, before any job of this fleet has been done: half an hour."""
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job that runs. Times are seconds since 1970, by the server's clock.
+
+    Attributes:
+        audio_seconds: The recording's length, where that is known by now.
+        seconds_left: By its worker's own speed and the stage that it is in; None where that cannot be said.
+    """
+
+    id: str
+    worker: str
+    started_at: float
+    audio_seconds: float | None = None
+    stage: str | None = None
+    percent: float = 0.0
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class WaitingJob:
+    """A job that waits.
+
+    Attributes:
+        queue: Where it waits, which says where it may run.
+        audio_seconds: The recording's length, where the caller said it or an attempt has found it.
+        deadline_at: By then it should be done, in seconds since 1970.
+    """
+
+    id: str
+    queue: str
+    deadline_at: float
+    audio_seconds: float | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether the own GPUs take it."""
+        return self.queue in (ANYWHERE, LOCAL)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a job stands.
+
+    Attributes:
+        place: In the line of those that wait, from 1; 0 for one that runs; None for any other.
+        finish_at: When it will be done, by what is known now, in seconds since 1970; None where that cannot be said.
+    """
+
+    place: int | None = None
+    finish_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known of the fleet.
+
+    Attributes:
+        now: Of this moment, by the server's clock, in seconds since 1970.
+        workers: Those that live, by name.
+        running: What they run.
+        waiting: Who is first in line, in order.
+        waiting_jobs: How many wait in all; only the first of them are in `waiting`.
+        due_jobs: How many are to start later, or anew after a pause; they are in no queue.
+        mean_audio_seconds: How long recordings were of late: what stands in where a length is not known.
+    """
+
+    now: float
+    workers: Mapping[str, WorkerFacts]
+    running: Sequence[RunningJob] = ()
+    waiting: Sequence[WaitingJob] = ()
+    waiting_jobs: int = 0
+    due_jobs: int = 0
+    mean_audio_seconds: float = DEFAULT_AUDIO_SECONDS
+
+    @property
+    def waiting_audio_seconds(self) -> float:
+        """How much audio waits, the jobs beyond `waiting` estimated."""
+        return sum(map(self.expected_audio_seconds, self.waiting)) + self._further_audio_seconds(self.waiting_jobs)
+
+    def expected_audio_seconds(self, job: WaitingJob | RunningJob) -> float:
+        """The length of its recording: known, or the mean."""
+        return self.mean_audio_seconds if job.audio_seconds is None else job.audio_seconds
+
+    def seconds_per_audio_hour(self, worker: str) -> float:
+        """A worker's speed: its own, or that of the others of its role, or a stated default."""
+        facts = self.workers[worker]
+        alike = [other.speed for other in self.workers.values() if other.role == facts.role and other.speed]
+        default = DEFAULT_SECONDS_PER_AUDIO_HOUR["cpu" if facts.device == "cpu" else "cuda"]
+        return facts.seconds_per_audio_hour or combined(alike).seconds_per_audio_hour or default
+
+    @cached_property
+    def seconds_left(self) -> Mapping[str, float]:
+        """Of each running job whose worker lives, by id; another's job is due as soon as its lease has run out."""
+        return {job.id: self._left(job) for job in self.running if job.worker in self.workers}
+
+    @property
+    def finish_in_seconds(self) -> Mapping[str, float]:
+        """When each job of `waiting` will be done by the own GPUs, by id; `inf` where none works.
+
+        Those that they do not take have no part in it.
+        """
+        return self._forecast[1]
+
+    @property
+    def last_in_seconds(self) -> float:
+        """When the own GPUs will have done all that waits and runs; `inf` where none works."""
+        return self._last_in_seconds(self.waiting_jobs)
+
+    @property
+    def late(self) -> Sequence[WaitingJob]:
+        """Jobs of `waiting` that the own GPUs would finish after their deadlines."""
+        finish = self.finish_in_seconds
+        return [job for job in self.waiting if self.now + finish.get(job.id, 0.0) > job.deadline_at]
+
+    def position(self, job_id: str, place: int | None = None) -> Position:
+        """Where a job stands; `place` is that of a job that waits behind those in `waiting`."""
+        if job_id in self.seconds_left:
+            return Position(0, self.now + self.seconds_left[job_id])
+        for index, job in enumerate(self.waiting):
+            if job.id == job_id:
+                return Position(index + 1, self._at(self.finish_in_seconds.get(job_id, math.inf)))
+        if place is None:
+            return Position()
+        place = max(place, len(self.waiting) + 1)
+        return Position(place, self._at(self._last_in_seconds(place)))
+
+    def _at(self, in_seconds: float) -> float | None:
+        return self.now + in_seconds if math.isfinite(in_seconds) else None
+
+    @cached_property
+    def _forecast(self) -> tuple[Forecast, Mapping[str, float]]:
+        forecast = Forecast(self.children())
+        local = (job for job in self.waiting if job.local)
+        return forecast, {job.id: forecast.add(self.expected_audio_seconds(job)) for job in local}
+
+    def _last_in_seconds(self, jobs: int) -> float:
+        return self._forecast[0].last_in_seconds(self._further_audio_seconds(jobs))
+
+    def _further_audio_seconds(self, jobs: int) -> float:
+        """Of so many jobs, those that are not in `waiting`: as long as those that are."""
+        further = max(0, jobs - len(self.waiting))
+        lengths = [self.expected_audio_seconds(job) for job in self.waiting] or [self.mean_audio_seconds]
+        return further * sum(lengths) / len(lengths)
+
+    def _left(self, job: RunningJob) -> float:
+        if job.seconds_left is not None:
+            return job.seconds_left
+        whole = self.expected_audio_seconds(job) * self.seconds_per_audio_hour(job.worker) / 3600
+        return max(0.0, whole - (self.now - job.started_at))
+
+    def children(self) -> list[Child]:
+        """Of the GPU workers, with what keeps each from the next job."""
+        found = []
+        for name, facts in self.workers.items():
+            if facts.role != "gpu":
+                continue
+            busy = [self.seconds_left[job.id] for job in self.running if job.worker == name]
+            idle = [0.0] * (facts.children - len(busy))
+            speed = self.seconds_per_audio_hour(name) / 3600
+            found += [Child(free_in_seconds, speed) for free_in_seconds in busy + idle]
+        return found
