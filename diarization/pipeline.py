@@ -103,7 +103,7 @@ class PyannoteDiarizer:
         pipeline.embedding_batch_size = sizes.embedding
         fit_segmentation(pipeline, FittingBatch(sizes.segmentation))
         keep_small(pipeline)
-        bound_clustering(pipeline)
+        self._clustering = bound_clustering(pipeline)
         trunk, batch = "stock", FittingBatch(sizes.embedding)
         if share_trunk(pipeline, batch):
             trunk = "per chunk, float32"
@@ -171,7 +171,8 @@ class PyannoteDiarizer:
         """
         watch = StageWatch(report)
         try:
-            output = self._on_device(lambda: self._apply(samples, hints, watch)) if len(samples) else None
+            with self._clustering.told_to(watch.clustering):
+                output = self._on_device(lambda: self._apply(samples, hints, watch)) if len(samples) else None
         finally:
             self._give_memory_back()
         watch.finish()

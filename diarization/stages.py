@@ -53,6 +53,10 @@ class StageWatch:
             self.embeddings = artifact
             self._report("clustering", 0, 1)
 
+    def clustering(self, done: int, total: int) -> None:
+        """See `diarization.clustering.ClusteringProgress`."""
+        self._report("clustering", done, total)
+
     def finish(self) -> None:
         """The answer is there."""
         self._end("clustering")

@@ -13,6 +13,7 @@ sums are added up in another order, so the numbers agree to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,6 +44,8 @@ def cluster_vbx(
     Fb: float,  # noqa: N803
     maxIters: int = 20,  # noqa: N803
     init_smoothing: float = 7.0,
+    *,
+    heard: Callable[[float], None] = lambda _: None,
 ) -> tuple[Floats, Floats]:
     """Stands in for pyannote's function of this name; large problems lose the columns of speakers that are not left.
 
@@ -54,6 +57,7 @@ def cluster_vbx(
         Fb: Weight of the prior; the larger, the fewer speakers.
         maxIters: Iterations at most.
         init_smoothing: How sure the initial clusters are; negative for entirely.
+        heard: Hears which share of the iterations is done, at most; what it raises ends them. Not called by stock's.
 
     Returns:
         Responsibilities, shape (embeddings, speakers), and shares, shape (speakers,).
@@ -68,6 +72,7 @@ def cluster_vbx(
     sums = model.initial_sums(initial.astype(int), speakers, init_smoothing)
     shares, bound = np.full(speakers, 1 / speakers), -np.inf
     for iteration in range(maxIters):
+        heard(iteration / maxIters)
         voices = model.voices(sums)
         sums, log_likelihood = model.sums(voices, shares)
         used, shares = shares, sums.counts / sums.counts.sum()

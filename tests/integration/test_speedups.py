@@ -19,6 +19,7 @@ from diarization import linkage as linkage_module
 from diarization import vbx as vbx_module
 from diarization.clustering import bound_clustering, cdist
 from diarization.diarizer import BUNDLED_MODEL
+from diarization.errors import Cancelled
 from diarization.fused_trunk import FusedTrunk
 from diarization.linkage import linkage
 from diarization.reconstruction import reconstruct, speaker_count, to_annotation
@@ -147,6 +148,41 @@ def test_stocks_clustering_gives_the_same_with_our_parts(
     assert type(stock).__name__ in type(ours.clustering).__name__ != type(stock).__name__
     assert np.array_equal(given[0], expected[0])
     assert given[2] == pytest.approx(expected[2], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["VBx", "agglomerative"])
+def test_clustering_tells_how_far_it_is_and_ends_where_its_listener_raises(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
+    monkeypatch.setattr(linkage_module, "_HEARD_EVERY", 8)
+    monkeypatch.setattr(vbx_module, "STOCK_ENTRIES", 0)
+    ours = SimpleNamespace(clustering=untouched().clustering if kind == "VBx" else agglomerative())
+    ours.clustering = copy.copy(ours.clustering)
+    progress = bound_clustering(ours)  # type: ignore[arg-type]
+    embeddings, segmentations = recording(chunks=400, speakers=6)
+    told: list[int] = []
+
+    def cluster() -> None:
+        ours.clustering(embeddings=embeddings.copy(), segmentations=segmentations, min_clusters=1, max_clusters=np.inf)
+
+    def hear(done: int, total: int) -> None:
+        assert total == 100
+        told.append(done)
+
+    with progress.told_to(hear):
+        cluster()
+    assert told == sorted(told)
+    assert len(set(told)) > 3
+    assert (told[-1] >= 90) is (kind == "VBx")
+
+    def cancel(done: int, total: int) -> None:
+        if done >= 30:
+            raise Cancelled("the job was cancelled while it ran")
+
+    with progress.told_to(cancel), pytest.raises(Cancelled):
+        cluster()
+    cluster()  # nobody listens any longer, and it works as before
 
 
 def agglomerative() -> AgglomerativeClustering:
