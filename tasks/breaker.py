@@ -56,7 +56,7 @@ class Breaker:
             return new
 
         with reachable():
-            new = self._redis.transaction(opened, self._key, value_from_callable=True)
+            new: Any = self._redis.transaction(opened, self._key, value_from_callable=True)  # type: ignore[arg-type]
         if new is not None:
             logger.error("RunPod gets no jobs for %.0f s: %s", new.until - new.since, why)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from celery import Celery
 from redis import Redis
 
+from tasks.budget import Ledger
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.record import State
 from tasks.records import Records
@@ -48,6 +49,7 @@ class Chores:
         self._app = app
         self._records = records
         self._registry = registry
+        self._ledger = Ledger(client, settings)
         self._retention_seconds = settings.queue_retention_days * 86400
         self._rounds = 0
         self._redis = client
@@ -73,6 +75,7 @@ class Chores:
         rounds = int(self._redis.incr(self._prefix + "fleet:rounds"))
         if rounds <= self._rounds:
             what = "empty" if rounds == 1 else "with older data"
+            self._ledger.shut(f"Redis lost data, and with it what has been spent (it came back {what})")
             logger.error(
                 "Redis has lost data: it came back %s (round %d after %d); jobs accepted since may be gone",
                 what,

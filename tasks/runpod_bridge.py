@@ -10,7 +10,8 @@ from diarization.turns import Diarization
 from tasks.celery import app
 from tasks.guard import GuardedTask
 from tasks.record import JobRecord
-from tasks.runpod_diarizer import Endpoint, RemoteDiarizer
+from tasks.runpod_diarizer import RemoteDiarizer
+from tasks.runpod_endpoint import Endpoint
 from tasks.settings import Settings
 
 

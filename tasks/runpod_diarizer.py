@@ -9,7 +9,6 @@ accepted a job, the reservation is booked as spent, and the job is done at home.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,6 @@ from uuid import uuid4
 from diarization.diarizer import Report
 from diarization.errors import (
     Cancelled,
-    ModelUnavailable,
     OverflowClosed,
     OverflowLost,
     OverflowRejected,
@@ -29,21 +27,13 @@ from diarization.errors import (
 from diarization.recording import Recording
 from diarization.turns import Diarization, SpeakerHints
 from tasks.backend import wait_for_redis
-from tasks.breaker import Breaker
-from tasks.budget import Ledger
 from tasks.job import RUNPOD
-from tasks.outcomes import Outcomes
-from tasks.price import Price
 from tasks.progress import Superseded
 from tasks.record import JobRecord
-from tasks.records import Records
-from tasks.registry import Registry
 from tasks.remote import RemoteRun
-from tasks.runpod_api import Answer, Kind, RunPodApi
+from tasks.runpod_api import Answer, Kind
+from tasks.runpod_endpoint import Endpoint
 from tasks.runpod_run import Ended, Run
-from tasks.server import connect, server_time
-from tasks.settings import Settings
-from tasks.valve import Valve
 
 logger = logging.getLogger(__name__)
 
@@ -56,51 +46,6 @@ CURES: Mapping[int, str] = {
     403: "the key may not use this endpoint: check RUNPOD_API_KEY's permissions",
     404: "RunPod knows no such endpoint: check RUNPOD_ENDPOINT_ID and RUNPOD_ENDPOINT_BASE_URL",
 }
-
-
-class Endpoint:
-    """What all jobs of this process go by that go to one endpoint; its threads share it.
-
-    Attributes:
-        stopping: Set once this worker is to end: its runs are left to another bridge.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        """Begin.
-
-        Raises:
-            ModelUnavailable: There is no endpoint to send anything to.
-        """
-        key, endpoint_id = settings.runpod_api_key, settings.runpod_endpoint_id
-        if key is None or endpoint_id is None:
-            raise ModelUnavailable("a bridge needs RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID")
-        client = connect(settings, patient=True)
-        self.settings = settings
-        self.endpoint_id = endpoint_id
-        self.records = Records(settings, patient=True)
-        self.ledger = Ledger(client, settings)
-        self.breaker = Breaker(client, settings)
-        self.valve = Valve(client, settings)
-        self.outcomes = Outcomes(client, settings)
-        self.registry = Registry(client, settings)
-        self.price = Price.of(settings)
-        self.stopping = threading.Event()
-        self._key = key.get_secret_value()
-        self._client = client
-        self._apis: dict[tuple[str, str], RunPodApi] = {}
-
-    def api(self, base_url: str, endpoint_id: str) -> RunPodApi:
-        """The endpoint that a run was submitted to, whatever the settings say by now."""
-        return self._apis.setdefault((base_url, endpoint_id), RunPodApi(base_url, endpoint_id, self._key))
-
-    def lets_one_more(self) -> bool:
-        """Whether a job that may run anywhere would be let through now."""
-        slots = self.valve.slots()
-        return slots > 0 and self.breaker.state() is None and self.ledger.today().in_flight < slots
-
-    def now(self) -> float:
-        """The fleet's clock, which the records go by."""
-        return server_time(self._client)
 
 
 class RemoteDiarizer:

@@ -15,7 +15,7 @@ from tasks.loading import loaded
 from tasks.overseer import Overseer
 from tasks.records import worker_name
 from tasks.runpod_bridge import Bridge
-from tasks.runpod_diarizer import Endpoint
+from tasks.runpod_endpoint import Endpoint
 from tasks.server import connect
 from tasks.settings import current_settings
 
