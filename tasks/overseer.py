@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from redis import Redis
 
 from tasks import overflow
@@ -12,13 +10,12 @@ from tasks.budget import Ledger, Spend
 from tasks.fleet import Fleet
 from tasks.job import ANYWHERE
 from tasks.outcomes import Measured, Outcomes, measure
+from tasks.overflow import Decision
 from tasks.price import WARM_SECONDS, Price
-from tasks.remote import QUEUED
+from tasks.remote import QUEUED, UNDER_WAY
 from tasks.settings import Settings
-from tasks.snapshot import Snapshot
-from tasks.valve import Valve
-
-logger = logging.getLogger(__name__)
+from tasks.snapshot import RunningJob, Snapshot
+from tasks.valve import Position, Valve
 
 LEADER_SECONDS = 10
 STARVED = 3
@@ -38,28 +35,13 @@ class Overseer:
         self._ledger = Ledger(client, settings)
         self._breaker = Breaker(client, settings)
         self._outcomes = Outcomes(client, settings)
-        self._dry = ""
 
     def round(self) -> None:
         """Decide, where this bridge leads."""
-        if not self._leads():
-            return
-        decision = decide(
-            self._fleet.snapshot(),
-            self._ledger.today(),
-            self._breaker.state(),
-            measure(self._outcomes.last()),
-            self._settings,
-            was_open=self._valve.position().slots > 0,
-        )
-        if self._settings.overflow_dry_run:
-            dry = f"dry run: would be {decision.why}" if decision.slots else ""
-            if dry and not self._dry:
-                logger.info("overflow: %s", dry)
-            self._dry = dry
-            self._valve.set(0, 0, dry or decision.why)
-        else:
-            self._valve.set(decision.slots, decision.reclaims, decision.why)
+        if self._leads():
+            spend, broken = self._ledger.today(), self._breaker.state()
+            measured, before = measure(self._outcomes.last()), self._valve.position()
+            self._valve.set(decide(self._fleet.snapshot(), spend, broken, measured, self._settings, before))
 
     def _leads(self) -> bool:
         if self._redis.set(self._leader, self._worker, nx=True, ex=LEADER_SECONDS):
@@ -68,47 +50,73 @@ class Overseer:
 
 
 def decide(
-    seen: Snapshot,
-    spend: Spend,
-    broken: Open | None,
-    measured: Measured,
-    settings: Settings,
-    *,
-    was_open: bool,
-) -> overflow.Decision:
+    seen: Snapshot, spend: Spend, broken: Open | None, measured: Measured, settings: Settings, before: Position
+) -> Decision:
     """The policy's decision over what is known."""
     price = Price.of(settings)
-    bound_usd = price.bound_usd(price.execution_timeout_seconds(settings.diarization_max_hours * 3600))
-    waiting = [
-        overflow.Waiting(seen.expected_audio_seconds(job), job.deadline_at - seen.now, may_leave=job.queue == ANYWHERE)
+    limits = overflow.Limits(
+        max_in_flight=settings.overflow_max_in_flight,
+        budget_left_usd=spend.left_usd,
+        usd_per_second=settings.overflow_usd_per_second,
+        usd_per_job=price.bound_usd(price.execution_timeout_seconds(settings.diarization_max_hours * 3600)),
+        dry_run=settings.overflow_dry_run,
+    )
+    fleet, remote = _fleet(seen), _remote(seen, spend, broken, measured, settings)
+    return overflow.decide(fleet, remote, limits, seen.now, Decision(before.slots, "", wanted=before.wanted))
+
+
+def _fleet(seen: Snapshot) -> overflow.Fleet:
+    """The GPU workers by their own speeds, and what waits for them."""
+    workers = tuple(
+        overflow.Worker(
+            seconds_per_audio_hour=seen.seconds_per_audio_hour(name),
+            slots=facts.children,
+            busy_seconds=tuple(seen.seconds_left[job.id] for job in seen.running if job.worker == name),
+        )
+        for name, facts in seen.workers.items()
+        if facts.role == "gpu"
+    )
+    waiting = tuple(
+        overflow.Job(seen.expected_audio_seconds(job), job.deadline_at, may_leave=job.queue == ANYWHERE)
         for job in seen.waiting
         if job.local
-    ]
-    return overflow.decide(
-        waiting,
-        seen.children(),
-        remote(seen, spend, broken, measured, settings),
-        overflow.Limits(settings.overflow_max_in_flight, spend.left_usd, bound_usd),
-        was_open=was_open,
     )
+    return overflow.Fleet(workers, waiting, seen.waiting_jobs - len(seen.waiting), seen.mean_audio_seconds)
 
 
-def remote(
+def _remote(
     seen: Snapshot, spend: Spend, broken: Open | None, measured: Measured, settings: Settings
 ) -> overflow.Remote:
     """RunPod, as its last runs and those that are there show it."""
     cold = settings.overflow_cold_start_seconds
-    waits = [seen.now - job.started_at for job in seen.running if job.stage == QUEUED]
-    longest = max(waits, default=0.0)
-    is_warm = seen.now - measured.last_at < settings.overflow_idle_seconds and spend.in_flight == 0
-    delay = WARM_SECONDS if is_warm else measured.cold_seconds or cold
-    why = broken.why if broken else spend.shut
-    if longest > STARVED * max(cold, delay):
-        why = f"a job has waited at RunPod for {longest:.0f} s: no GPU is free there, or its max workers are 0"
-    return overflow.Remote(
-        delay_seconds=max(delay, longest),
-        seconds_per_audio_hour=measured.seconds_per_audio_hour or settings.overflow_seconds_per_audio_hour,
+    there = [job for job in seen.running if job.stage in (QUEUED, UNDER_WAY)]
+    waits = [seen.now - job.started_at for job in there if job.stage == QUEUED]
+    known = overflow.Remote(
+        cold_start_seconds=measured.cold_seconds or cold,
+        queue_delay_seconds=WARM_SECONDS,
+        seconds_per_audio_hour=measured.seconds_per_audio_hour or overflow.Remote.seconds_per_audio_hour,
         failure_share=measured.failure_share,
-        in_flight=spend.in_flight,
-        broken=why,
     )
+    left = [_left(seen, job, known) for job in there]
+    # Runs whose bridge is gone for the moment are in no list of running jobs, but their reservations are open.
+    left += [known.cold_start_seconds] * max(0, spend.in_flight - len(left))
+    queued_seconds = max(waits, default=0.0)
+    is_warm = seen.now - measured.last_at < settings.overflow_idle_seconds
+    return overflow.Remote(
+        cold_start_seconds=known.cold_start_seconds,
+        queue_delay_seconds=known.queue_delay_seconds,
+        seconds_per_audio_hour=known.seconds_per_audio_hour,
+        failure_share=known.failure_share,
+        in_flight_seconds=tuple(left),
+        in_queue=len(waits),
+        queued_seconds=queued_seconds,
+        warm_workers=int(is_warm and not waits),
+        max_workers=0 if queued_seconds > STARVED * max(cold, known.cold_start_seconds) else None,
+        breaker=broken.why if broken else spend.shut,
+    )
+
+
+def _left(seen: Snapshot, job: RunningJob, remote: overflow.Remote) -> float:
+    """Seconds that a job at RunPod still needs."""
+    whole = remote.cold_start_seconds + seen.expected_audio_seconds(job) / 3600 * remote.seconds_per_audio_hour
+    return max(0.0, whole - (seen.now - job.started_at))

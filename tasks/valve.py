@@ -11,6 +11,7 @@ from typing import Any, Self
 from redis import Redis
 
 from diarization.errors import QueueUnavailable
+from tasks.overflow import Decision
 from tasks.server import reachable, server_time
 from tasks.settings import Settings
 
@@ -27,12 +28,14 @@ class Position:
     Attributes:
         slots: So many jobs may be at RunPod; 0 is closed.
         reclaims: So many of those that only wait there are wanted at home.
+        wanted: What `slots` would be without a dry run.
         why: In one sentence.
         at: When it was decided, by the server's clock.
     """
 
     slots: int
     reclaims: int
+    wanted: int
     why: str
     at: float
 
@@ -43,7 +46,7 @@ class Position:
         return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
 
-CLOSED = Position(0, 0, "closed: nobody has decided yet", 0.0)
+CLOSED = Position(0, 0, 0, "closed: nobody has decided yet", 0.0)
 
 
 class Valve:
@@ -59,17 +62,18 @@ class Valve:
         self._changed = threading.Lock()
         self._shut_at = 0.0
 
-    def set(self, slots: int, reclaims: int, why: str) -> None:
-        """The leader's decision. One line of log where it opens, closes, or changes its mind."""
+    def set(self, decision: Decision) -> None:
+        """The leader's decision. One line of log where it opens or closes."""
         with reachable():
             before = self.position()
-            position = Position(slots, reclaims, why, server_time(self._redis))
+            at = server_time(self._redis)
+            position = Position(decision.slots, decision.reclaims, decision.wanted, decision.why, at)
             with self._redis.pipeline() as pipe:
                 pipe.set(self._key, json.dumps(asdict(position)), ex=86400)
-                pipe.set(self._reclaims, reclaims, ex=int(STALE_SECONDS))
+                pipe.set(self._reclaims, decision.reclaims, ex=int(STALE_SECONDS))
                 pipe.execute()
-        if (before.slots > 0) != (slots > 0):
-            logger.info("overflow: %s", why)
+        if (before.wanted > 0) != (decision.wanted > 0):
+            logger.info("overflow: %s", decision.why)
 
     def position(self) -> Position:
         """The decision that holds."""
@@ -77,7 +81,7 @@ class Valve:
             stored: Any = self._redis.get(self._key)
             position = Position.parse(stored) if stored else CLOSED
             if position.slots and server_time(self._redis) - position.at > STALE_SECONDS:
-                return Position(0, 0, "closed: no worker has decided for a while", position.at)
+                return Position(0, 0, 0, "closed: no worker has decided for a while", position.at)
         return position
 
     def slots(self) -> int:
