@@ -15,6 +15,7 @@ import typer
 
 from diarization.errors import DiarizationError, InvalidJob, QueueUnavailable, UrlNotAllowed
 from tasks.bench_command import bench
+from tasks.budget_command import app as budget_app
 from tasks.console import (
     as_json,
     complain,
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 
 app.add_typer(dead_app, name="dead")
+app.add_typer(budget_app, name="budget")
 app.command(epilog="Example: diarize-queue queue")(queue)
 app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")(bench)
 

@@ -10,11 +10,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tasks import budget_command
+from tasks.budget import Ledger
 from tasks.console import duration, json_line, local_time, make_console, printable
 from tasks.output import print_line
 from tasks.server import connect
 from tasks.settings import current_settings
 from tasks.snapshot import RunningJob, Snapshot
+from tasks.valve import Valve
+
+NO_BRIDGE = "off: no bridge is alive"
 
 
 def queue(
@@ -28,11 +33,18 @@ def queue(
     settings = current_settings()
     with connect(settings, patient=False) as client:
         snapshot = Fleet(client, settings).snapshot()
+        position, today = Valve(client, settings).position(), Ledger(client, settings).today()
+    has_bridge = any(worker.role == "bridge" for worker in snapshot.workers.values())
     if json_object:
-        print_line(json_line(as_json(snapshot)))
+        valve = {"slots": position.slots, "why": position.why if has_bridge else NO_BRIDGE}
+        print_line(json_line({**as_json(snapshot), "valve": valve, "budget": budget_command.as_json(today)}))
         return
     console = make_console()
-    console.print(facts_text(summary(snapshot)), soft_wrap=True)
+    overflow = {
+        "overflow": position.why if has_bridge else NO_BRIDGE,
+        "budget": budget_command.summary(today) if has_bridge or today.spent_usd or today.in_flight else "",
+    }
+    console.print(facts_text({**summary(snapshot), **overflow}), soft_wrap=True)
     for table in (workers_table(snapshot), running_table(snapshot)):
         if table.row_count:
             console.print()

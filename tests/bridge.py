@@ -14,6 +14,15 @@ from tasks.settings import read_settings
 from tests.emulator import Emulator, Settings
 from tests.processes import Worker
 
+HASTY = {
+    "QUEUE_LEASE_SECONDS": "3",
+    "QUEUE_RETRY_BASE_SECONDS": "0.2",
+    "DIARIZATION_MAX_HOURS": "0.1",
+    "OVERFLOW_COLD_START_SECONDS": "2",
+    "OVERFLOW_SECONDS_PER_AUDIO_HOUR": "60",
+}
+"""Of a bridge whose app is `tests.hasty`: a run has 6 s, and is forgotten after 14."""
+
 
 @contextmanager
 def emulated(folder: Path, **settings: Any) -> Iterator[Emulator]:

@@ -36,15 +36,6 @@ price.QUEUE_SECONDS = 6.0
 runpod_diarizer.PINNED_WAIT_SECONDS = 0.5
 breaker.FIRST_SECONDS = 1.0
 
-SETTINGS = {
-    "QUEUE_LEASE_SECONDS": "3",
-    "QUEUE_RETRY_BASE_SECONDS": "0.2",
-    "DIARIZATION_MAX_HOURS": "0.1",
-    "OVERFLOW_COLD_START_SECONDS": "2",
-    "OVERFLOW_SECONDS_PER_AUDIO_HOUR": "60",
-}
-"""Of such a bridge: a run has 6 s, and is forgotten after 14."""
-
 
 def _dies_after(owner: Any, name: str, when: Callable[..., bool] = lambda *_args, **_options: True) -> None:
     original: Callable[..., Any] = getattr(owner, name)

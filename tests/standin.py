@@ -89,8 +89,7 @@ class StandIn:
         self, recording: Recording, hints: SpeakerHints, report: Report, attempt: int
     ) -> Diarization:
         verb, *rest = urlsplit(recording.url).path.strip("/").split("/")
-        began = time.monotonic()
-        seconds, speakers = 30.0, 2
+        seconds, speakers, worked_seconds = 30.0, 2, 0.0
         if verb in ("turns", "work", "quiet"):
             seconds = float(rest[0])
         if verb == "turns":
@@ -99,7 +98,7 @@ class StandIn:
         report("decode", int(seconds), int(seconds))
         match verb:
             case "work":
-                _work(float(rest[1]), report)
+                _work(worked_seconds := float(rest[1]), report)
             case "sleep":
                 _work(float(rest[0]), report)
             case "deaf":
@@ -137,11 +136,10 @@ class StandIn:
                 os.kill(os.getpid(), signal.SIGKILL)
         for stage in ("segmentation", "embedding", "clustering"):
             report(stage, 1, 1)
-        worked = {"segmentation": round(time.monotonic() - began, 3)}
-        return self._meeting(recording, seconds, speakers, hints, worked)
+        return self._meeting(recording, seconds, speakers, hints, worked_seconds)
 
     def _meeting(
-        self, recording: Recording, seconds: float, speakers: int, hints: SpeakerHints, worked: dict[str, float]
+        self, recording: Recording, seconds: float, speakers: int, hints: SpeakerHints, worked_seconds: float
     ) -> Diarization:
         at_least = max(speakers, hints.min_speakers or 0)
         wanted = hints.num_speakers or min(at_least, hints.max_speakers or at_least)
@@ -157,7 +155,7 @@ class StandIn:
             speakers=found,
             audio_seconds=seconds,
             warnings=warnings,
-            provenance=self.provenance.model_copy(update={"stage_seconds": worked}),
+            provenance=self.provenance.model_copy(update={"stage_seconds": {"segmentation": worked_seconds}}),
         )
 
 

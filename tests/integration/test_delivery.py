@@ -20,7 +20,6 @@ from tests.processes import Worker, wait_until
 from tests.standin import read_journal
 
 LEASE_SECONDS = 3
-FLEET = ("rounds", "lapsed_at", "workers", "workers_seen", "speeds", "lengths")
 
 
 @pytest.mark.parametrize("path", ["sleep/9", "deaf/9", "gil/9"])
@@ -349,6 +348,7 @@ def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Cal
     """Also where no other job ends afterwards, and a worker that is gone with it."""
     worker = start_worker(QUEUE_RETENTION_DAYS=2 / 86400)
     redis.hset("diarize:fleet:workers", "gone", "{}")
+    redis.hset("diarize:fleet:speeds", "gone", "{}")
     redis.zadd("diarize:fleet:workers_seen", {"gone": 5})
     done = diarize.delay("http://stand.in/turns/5/1", idempotency_key="kept-as-long")
     done.get(timeout=30)
@@ -357,4 +357,11 @@ def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Cal
     wait_until(lambda: "2 jobs are past their retention" in worker.log or worker.log.count("past their retention") == 2)
     wait_until(lambda: "worker gone has been silent for an hour" in worker.log)
     ours = {key for key in redis.scan_iter("diarize:*") if "_kombu" not in key and "celery-task-meta" not in key}
-    assert ours == {f"diarize:{name}" for name in ("leader", *(f"fleet:{fact}" for fact in FLEET))}
+    assert ours == {
+        f"diarize:{name}"
+        for name in (
+            *("leader", "fleet:rounds", "fleet:lapsed_at", "fleet:lengths"),
+            *("fleet:workers", "fleet:workers_seen", "fleet:speeds"),
+        )
+    }
+    assert len(redis.hkeys("diarize:fleet:speeds")) == 1, "that of the worker that lives"

@@ -20,9 +20,8 @@ from tasks.diarize import diarize
 from tasks.record import JobRecord, State
 from tasks.runpod_bridge import diarize_on_runpod
 from tasks.valkey import EmbeddedValkey
-from tests.bridge import emulated, ledger, start_bridge
+from tests.bridge import HASTY, emulated, ledger, start_bridge
 from tests.emulator import Emulator
-from tests.hasty import SETTINGS
 from tests.jobs import record
 from tests.overflow.faults import BUSY, PINNED, Row, cases
 from tests.processes import Worker, wait_until
@@ -40,7 +39,7 @@ class Scene:
         self.start, self.emulator, self.server, self.redis, self.folder = start, emulator, server, redis, folder
 
     def bridge(self, **settings: Any) -> Worker:
-        known = {**SETTINGS, "OVERFLOW_BUDGET_USD_PER_DAY": BUDGET_USD, **settings}
+        known = {**HASTY, "OVERFLOW_BUDGET_USD_PER_DAY": BUDGET_USD, **settings}
         return start_bridge(self.start, self.emulator, arguments=("-A", "tests.hasty"), **known)
 
     def submit(self, row: Row, mode: str) -> Any:
