@@ -33,12 +33,13 @@ end
 
 -- Where the lease has lapsed and nobody has started anew, the work is as good as ever.
 if not ended(state) then
+  -- First: a Redis that is full lets a script write on that has begun by removing something.
+  finish(ARGV[4], ARGV[5], ARGV[6], ARGV[7])
   if ARGV[8] then
     local work = cjson.decode(ARGV[8])
     redis.call('HSET', key, 'audio_seconds', work.audio_seconds)
     learn(work, field('worker'))
     note_length(work.audio_seconds)
   end
-  finish(ARGV[4], ARGV[5], ARGV[6], ARGV[7])
 end
 return field('state')
