@@ -1,231 +1,267 @@
-"""The line of waiting jobs, as the GPUs here and so many places at RunPod would work it off. Pure.
+"""The line of waiting jobs, and how it would be done, in order, by the GPUs here and by so many slots at RunPod. Pure.
 
-It is list scheduling (Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17, 1969), here and
-there: whoever is free takes the job that is first in line, which is what a queue does by itself.
+List scheduling: the first in line goes to who is free first. Times are seconds since 1970 where a name ends in `_at` or
+is `now`, and seconds otherwise; a pace is seconds of processing per audio hour.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heapreplace
 
-MARGIN_SHARE = 0.1
-"""Once open, the valve stays open until each waiting job would be done here with so much of its time to spare: a tenth
-of what is left until its deadline."""
-MOST_FAILURES = 0.9
-"""A higher share of failures is counted as this one; a provider that fails so often is the breaker's business."""
-IDLE_SECONDS = 5.0
-"""What RunPod bills after a worker's last job, unless the endpoint says otherwise
-(https://docs.runpod.io/serverless/endpoints/endpoint-configurations)."""
-TAIL_PIECES = 50
-"""As so many jobs are those played through that wait behind the ones listed."""
-NEVER_SECONDS = 1e7
-"""A job that is never done is so late: longer than any deadline, and still a number that can be summed."""
+Slot = tuple[float, float]
+"""Of what runs one job at a time: when it is free, and a number that says how fast it is then."""
+
+SPARE_SHARE = 1 / 2
+"""No more than this share of the time that a job has left is kept in reserve."""
+LEAST_GAIN_SECONDS = 30.0
+"""One more job at RunPod that makes no late job punctual must save this much lateness, summed over all that wait."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One that waits.
+class GpuWorker:
+    """A live worker of one's own.
 
     Attributes:
-        audio_seconds: How long its recording is expected to be; the running mean where the caller did not say.
-        deadline: By then it should be done, on the clock of `now`.
-        may_leave: Whether it may be done by RunPod.
+        seconds_per_audio_hour: Of processing, for one job while as many run as do at a time; measured, or a default.
+        jobs_at_once: How many it runs at a time.
+        seconds_left: What each of its running jobs still needs, estimated.
+    """
+
+    seconds_per_audio_hour: float
+    jobs_at_once: int = 1
+    seconds_left: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class WaitingJob:
+    """A job in line.
+
+    Attributes:
+        audio_seconds: The recording's length, known or expected.
+        deadline_at: By then it should be done.
+        may_leave: Whether RunPod may have it.
     """
 
     audio_seconds: float
-    deadline: float
+    deadline_at: float
     may_leave: bool = True
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A GPU worker that lives.
+class Fleet:
+    """What is at home.
 
     Attributes:
-        seconds_per_audio_hour: What one job takes for an hour of audio, while `slots` of them run.
-        slots: Jobs that it runs at a time.
-        busy_seconds: For each job that it runs, the seconds that one is expected to need still.
+        workers: The GPU workers that live.
+        waiting: The first in line, in order; a few hundred at most.
+        behind: How many wait behind those. They count in `last_finish_at` alone: they are judged when they are nearer.
+        behind_audio_seconds: The mean length of those.
     """
 
-    seconds_per_audio_hour: float
-    slots: int = 1
-    busy_seconds: tuple[float, ...] = ()
+    workers: tuple[GpuWorker, ...] = ()
+    waiting: tuple[WaitingJob, ...] = ()
+    behind: int = 0
+    behind_audio_seconds: float = 0.0
+
+    @property
+    def idle_slots(self) -> int:
+        """How many more jobs could run here now."""
+        return sum(max(0, worker.jobs_at_once - len(worker.seconds_left)) for worker in self.workers)
 
 
 @dataclass(frozen=True)
-class Fleet:
-    """What is ours.
+class RemoteJob:
+    """A job at RunPod.
 
     Attributes:
-        workers: The GPU workers.
-        waiting: The jobs that wait, first in line first; as many as can be looked at one by one.
-        more_jobs: How many wait behind those.
-        more_audio_seconds: The mean length of their recordings.
+        seconds_left: Until its result is here, estimated.
+        may_come_home: It is IN_QUEUE still, and not pinned to RunPod.
     """
 
-    workers: tuple[Worker, ...] = ()
-    waiting: tuple[Job, ...] = ()
-    more_jobs: int = 0
-    more_audio_seconds: float = 0.0
+    seconds_left: float
+    may_come_home: bool = False
 
 
 @dataclass(frozen=True)
 class Remote:
-    """What is known of RunPod. The defaults are what is assumed until something is measured.
+    """What is known of RunPod. The defaults are what is taken for granted until something is measured.
 
     Attributes:
-        cold_start_seconds: From submission until a job starts where a worker has to be started for it.
-        queue_delay_seconds: The same where a warm worker takes it.
-        seconds_per_audio_hour: What a job takes there for an hour of audio.
-        failure_share: Of the runs there, how many fail and have to be done again.
-        in_flight_seconds: For each job that is there, the seconds that one is expected to need still.
-        in_queue: How many of those have not been started.
-        queued_seconds: How long the oldest of those has waited: the next one will hardly start sooner.
-        warm_workers: Workers that are up and have nothing to do.
-        max_workers: Workers that RunPod would run for us now; None is not known; 0 where it throttles all of them or
-            an endpoint that nobody used has lost them.
-        breaker: Why nothing can be sent there at all; None where it can.
+        jobs: In flight.
+        idle_workers: Warm ones without a job; each takes one without a cold start.
+        throttled: No further worker can start: only those that are idle, or run our jobs, count.
+        cold_start_seconds: From the start of a worker until it takes a job: the middle of the 7 s to 7 min that were
+            seen by others.
+        queue_delay_seconds: What a job waits beside that: the default of the endpoint's scaler.
+        seconds_per_audio_hour: Of processing there.
+        failure_share: Of the latest jobs, how many did not bring a result.
+        breaker: Why nothing is to be sent at all, in a few words for the operator; None while all is well.
     """
 
-    cold_start_seconds: float = 90.0
-    queue_delay_seconds: float = 2.0
-    seconds_per_audio_hour: float = 60.0
+    jobs: tuple[RemoteJob, ...] = ()
+    idle_workers: int = 0
+    throttled: bool = False
+    cold_start_seconds: float = 100.0
+    queue_delay_seconds: float = 4.0
+    seconds_per_audio_hour: float = 120.0
     failure_share: float = 0.05
-    in_flight_seconds: tuple[float, ...] = ()
-    in_queue: int = 0
-    queued_seconds: float = 0.0
-    warm_workers: int = 0
-    max_workers: int | None = None
     breaker: str | None = None
 
-    def seconds(self, job: Job, *, warm: bool) -> float:
-        """From submission until the job is done, if each failure means another run: 1 / (1 - p) runs are expected."""
-        start = self.queue_delay_seconds if warm else max(self.cold_start_seconds, self.queued_seconds)
-        once = start + job.audio_seconds / 3600 * self.seconds_per_audio_hour
-        return once / (1 - min(self.failure_share, MOST_FAILURES))
 
-
-class Line:
-    """The line now, and how it would be worked off. All times are seconds from now.
+@dataclass(frozen=True)
+class Forecast:
+    """What becomes of the jobs in line.
 
     Attributes:
-        fleet: The GPU workers, and what waits.
-        remote: RunPod.
-        jobs: Those that wait; behind the listed ones a few that stand for the others.
-        idle: Jobs that workers here would take at once.
-        alone: When each job would be done if none went to RunPod; `inf` where there is no worker.
-        next: Those that a bridge may take, first the one that it would take now.
+        finishes: When each is done, in order.
+        last_finish_at: When the last of those behind them is done.
+        late: How many are not in time, by a cautious view.
+        lateness_seconds: By how much, in all.
     """
 
-    def __init__(self, fleet: Fleet, remote: Remote, now: float, *, was_open: bool) -> None:
-        self.remote = remote
-        self.fleet = fleet
-        self.jobs = [*fleet.waiting, *_tail(fleet)]
-        self._leaving = [index for index, job in enumerate(self.jobs) if job.may_leave]
-        self._places = [(free, each.seconds_per_audio_hour / 3600) for each in fleet.workers for free in _free_in(each)]
-        self._due = [job.deadline - now for job in self.jobs]
-        share = MARGIN_SHARE if was_open else 0.0
-        self._wanted = [due - share * max(0.0, due) for due in self._due]
-        self.idle = sum(free <= 0 for free, _ in self._places)
-        self.alone = self._play(0)
-        # Workers that are free take the first in line before any bridge does.
-        self.next = [index for index in self._leaving if index >= self.idle]
+    finishes: tuple[float, ...]
+    last_finish_at: float
+    late: int
+    lateness_seconds: float
 
-    def late(self, done_in: Sequence[float]) -> list[float]:
-        """By how many seconds each late job is late; while the valve is open, late is whoever has no margin."""
-        pairs = zip(done_in, self._wanted, strict=True)
-        return [min(done - wanted, NEVER_SECONDS) for done, wanted in pairs if done > wanted]
 
-    def spare(self) -> list[float]:
-        """How many seconds before its deadline each job would be done here; below 0 for who would be late."""
-        return [due - done for due, done in zip(self._due, self.alone, strict=True)]
+@dataclass(frozen=True)
+class Line:
+    """The jobs in line. `spare_seconds`: so long before its deadline a job should be done to be called in time."""
 
-    def there(self, index: int) -> float:
-        """When RunPod would have this job done if it were sent now."""
-        return self.remote.seconds(self.jobs[index], warm=self.remote.warm_workers > 0)
+    fleet: Fleet
+    remote: Remote
+    now: float
+    spare_seconds: float
 
-    def helps(self, index: int, done_in: float) -> bool:
-        """Whether it is worth something that RunPod has this job done by then."""
-        return done_in <= self._due[index] or done_in < self.alone[index]
+    @cached_property
+    def jobs(self) -> tuple[WaitingJob, ...]:
+        """Those that can be done at all: without a GPU worker, what may not leave waits for one."""
+        waiting = self.fleet.waiting
+        return waiting if self.fleet.workers else tuple(job for job in waiting if job.may_leave)
 
-    def fewest(self, most: int) -> int:
-        """The smallest number of places at RunPod, of at most `most`, that leaves the fewest late, by the least."""
-        best, least = 0, _lateness(self.late(self.alone))
-        for places in range(1, most + 1):
-            if least == (0, 0):
+    @cached_property
+    def head(self) -> int | None:
+        """The place, from 0, of the job that the bridge would take."""
+        return next((place for place, job in enumerate(self.jobs) if job.may_leave), None)
+
+    @cached_property
+    def here(self) -> Forecast:
+        """Without any further job at RunPod."""
+        return self.forecast(0)
+
+    @cached_property
+    def tightest(self) -> tuple[float, int]:
+        """By how many seconds the job that does worst here is late, negative where it is in time; and its place."""
+        return max(
+            (finish - job.deadline_at, place)
+            for place, (finish, job) in enumerate(zip(self.here.finishes, self.jobs, strict=True))
+        )
+
+    def forecast(self, slots: int) -> Forecast:
+        """With so many jobs at RunPod at one time."""
+        here, away = self._here(), self._away(slots)
+        finishes, late, lateness_seconds = [], 0, 0.0
+        for job in self.jobs:
+            finish = self._take_there(job, here, away) if job.may_leave and away else None
+            if finish is None:
+                finish = _take_here(job, here)
+            finishes.append(finish)
+            over = finish + self._spare_seconds(job) - job.deadline_at
+            if over > 0:
+                late += 1
+                lateness_seconds += over
+        return Forecast(tuple(finishes), self._last_finish(finishes, here), late, lateness_seconds)
+
+    def cheapest(self, max_in_flight: int) -> int:
+        """The smallest number of jobs at RunPod with which all are in time; where none is, the one that helps most."""
+        most = min(max_in_flight, len(self.remote.jobs) + sum(job.may_leave for job in self.jobs))
+        if self.remote.throttled:
+            most = min(most, len(self.remote.jobs) + self.remote.idle_workers)
+        best, cheapest = self.here, 0
+        for slots in range(1, most + 1):
+            if not best.late:
                 break
-            lateness = _lateness(self.late(self._play(places)))
-            if lateness < least:
-                best, least = places, lateness
-        return best
+            found = self.forecast(slots)
+            if found.late < best.late or found.lateness_seconds < best.lateness_seconds - LEAST_GAIN_SECONDS:
+                best, cheapest = found, slots
+        return cheapest
 
-    def _play(self, places: int) -> list[float]:
-        """When each job is done, with so many places at RunPod."""
-        here, there = list(self._places), self._places_there(places)
-        heapq.heapify(here)
-        heapq.heapify(there)
-        done_in = [math.inf] * len(self.jobs)
-        first, leaving = _Pointer(range(len(self.jobs))), _Pointer(self._leaving)
-        clock = 0.0
-        while (index := first.next(done_in)) is not None:
-            free = here[0][0] if here else math.inf
-            sent = leaving.next(done_in) if there else None
-            if sent is not None and (start := max(clock, there[0][0])) < free:
-                freed, cold = there[0]
-                ready = start + self.remote.seconds(self.jobs[sent], warm=not cold and start <= freed + IDLE_SECONDS)
-                if self.helps(sent, ready):
-                    done_in[sent], clock = ready, start
-                    heapq.heapreplace(there, (ready, False))
-                    continue
-            if not here:
-                break
-            clock = max(clock, free)
-            done_in[index] = free + self.jobs[index].audio_seconds * here[0][1]
-            heapq.heapreplace(here, (done_in[index], here[0][1]))
-        return done_in
+    def finish_there(self, job: WaitingJob, slots: int) -> float:
+        """When it would be done if it were the next for RunPod, with so many jobs there."""
+        return self._end_there(job, self._away(slots)[0]) + self._again_seconds(job, self._here())
 
-    def _places_there(self, places: int) -> list[tuple[float, bool]]:
-        """When each place at RunPod is free, and whether a worker has to be started for it then.
+    def _spare_seconds(self, job: WaitingJob) -> float:
+        """What a job should have left when it is done; less where its deadline is near."""
+        return max(0.0, min(self.spare_seconds, SPARE_SHARE * (job.deadline_at - self.now)))
 
-        With fewer places than jobs in flight the next one leaves when enough of those are done.
+    def _here(self) -> list[Slot]:
+        """The slots of the GPUs, each with its pace, as a heap."""
+        slots = []
+        for worker in self.fleet.workers:
+            idle = [0.0] * max(0, worker.jobs_at_once - len(worker.seconds_left))
+            slots += [(self.now + left, worker.seconds_per_audio_hour) for left in (*worker.seconds_left, *idle)]
+        heapify(slots)
+        return slots
+
+    def _away(self, slots: int) -> list[Slot]:
+        """The slots at RunPod, each with what its next job waits there, as a heap.
+
+        While more are in flight than there are slots, one is free only when enough of those have ended.
         """
-        taken = heapq.nlargest(places, self.remote.in_flight_seconds)
-        empty = places - len(taken)
-        return [(free, False) for free in taken] + [(0.0, index >= self.remote.warm_workers) for index in range(empty)]
+        remote = self.remote
+        ends = sorted(self.now + job.seconds_left for job in remote.jobs)
+        away = [(end, remote.queue_delay_seconds) for end in ends[max(0, len(ends) - slots) :]]
+        for place in range(slots - len(ends)):
+            start_seconds = 0.0 if place < remote.idle_workers else remote.cold_start_seconds
+            away.append((self.now, start_seconds + remote.queue_delay_seconds))
+        heapify(away)
+        return away
+
+    def _take_there(self, job: WaitingJob, here: list[Slot], away: list[Slot]) -> float | None:
+        """When RunPod has it done; None where a GPU here is free first, or where RunPod would be of no use to it."""
+        if here and here[0][0] <= away[0][0]:
+            return None
+        end = self._end_there(job, away[0])
+        finish = end + self._again_seconds(job, here)
+        if here and finish > job.deadline_at and finish >= _end_here(job, here[0]):
+            return None
+        heapreplace(away, (end, self.remote.queue_delay_seconds))
+        if here:
+            free_at, pace = here[0]
+            heapreplace(here, (free_at + finish - end, pace))
+        return finish
+
+    def _end_there(self, job: WaitingJob, slot: Slot) -> float:
+        free_at, wait_seconds = slot
+        return free_at + wait_seconds + job.audio_seconds / 3600 * self.remote.seconds_per_audio_hour
+
+    def _again_seconds(self, job: WaitingJob, here: list[Slot]) -> float:
+        """What is to be expected for doing it once more, first in line, should RunPod fail."""
+        pace = here[0][1] if here else self.remote.seconds_per_audio_hour
+        return self.remote.failure_share * job.audio_seconds / 3600 * pace
+
+    def _last_finish(self, finishes: list[float], here: list[Slot]) -> float:
+        """Of all that wait: what is behind those listed flows to the slots by their speed."""
+        if not self.fleet.behind or not here:
+            return finishes[-1] if finishes else self.now
+        audio_hours = self.fleet.behind * self.fleet.behind_audio_seconds / 3600
+        speeds = [1 / pace for _, pace in here]
+        free = sum(free_at * speed for (free_at, _), speed in zip(here, speeds, strict=True))
+        return (free + audio_hours) / sum(speeds)
 
 
-class _Pointer:
-    """The first of some jobs that is not yet done."""
-
-    def __init__(self, indices: Iterable[int]) -> None:
-        self._rest = iter(indices)
-        self._at = next(self._rest, None)
-
-    def next(self, done_in: Sequence[float]) -> int | None:
-        """Its index; None where all are done."""
-        while self._at is not None and done_in[self._at] < math.inf:
-            self._at = next(self._rest, None)
-        return self._at
+def _end_here(job: WaitingJob, slot: Slot) -> float:
+    free_at, pace = slot
+    return free_at + job.audio_seconds / 3600 * pace
 
 
-def _free_in(worker: Worker) -> list[float]:
-    """When each place of a worker is free, in seconds from now."""
-    busy = heapq.nlargest(worker.slots, worker.busy_seconds)
-    return [max(0.0, seconds) for seconds in busy] + [0.0] * (worker.slots - len(busy))
-
-
-def _tail(fleet: Fleet) -> list[Job]:
-    """Those behind the listed, as a few long jobs that run here and are due as the last of the listed is."""
-    pieces = min(TAIL_PIECES, fleet.more_jobs) if fleet.waiting else 0
-    if not pieces:
-        return []
-    length = fleet.more_jobs * fleet.more_audio_seconds / pieces
-    return [Job(length, fleet.waiting[-1].deadline, may_leave=False)] * pieces
-
-
-def _lateness(late: Sequence[float]) -> tuple[int, int]:
-    """How many are late, and by how many seconds in all."""
-    return len(late), round(sum(late))
+def _take_here(job: WaitingJob, here: list[Slot]) -> float:
+    if not here:
+        return math.inf
+    finish = _end_here(job, here[0])
+    heapreplace(here, (finish, here[0][1]))
+    return finish

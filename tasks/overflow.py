@@ -1,23 +1,24 @@
-"""When does overflow pay? Pure: what is known of the fleet, of RunPod and of the budget goes in, a decision comes out.
+"""When overflow pays: from what is known of the fleet and of RunPod, how many jobs may be there. Pure.
 
-The valve opens while some waiting job would, in its turn, be done here after its deadline, and RunPod would have the
-job that the bridge takes, the first in line that may leave the house, done before its own deadline or, where that one
-is late anyway, sooner than it would be here; and while the budget holds. Without a GPU worker no job is ever done here.
-
-It opens for as few jobs at a time as do: the line is played through with 0, 1, 2, … places at RunPod, and the first
-number that nobody is late with is enough; where there is none, the smallest one that leaves the fewest late. A worker
-at RunPod that takes three jobs in a row pays for one cold start, three that take one each pay for three.
+The valve is open while some waiting job would, in order, be done here after its deadline, and RunPod would have the
+first in line that may leave done in time or, where it will be late anyway, sooner than it would be done here, and the
+budget holds. It opens no further than pays: the line is gone through with 0, 1, 2 … jobs at RunPod, and the first
+number with which all are in time is taken.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate
 
-from tasks.line import IDLE_SECONDS, Fleet, Job, Line, Remote, Worker
+from tasks.line import Fleet, Line, Remote
 
-__all__ = ["Decision", "Fleet", "Job", "Limits", "Remote", "Worker", "decide"]
+OPENING_SPARE_SECONDS = 300.0
+"""A forecast is made of estimates; the valve opens where it sees a job done by less than this before its deadline."""
+STAYING_SPARE_SECONDS = 500.0
+"""It closes again when all have this to spare: so it does not flap, and fewer cold starts are paid for."""
+MOST_FAILURES = 0.5
+"""Above this share of failures RunPod is no help; half of what it is paid for is done again here."""
 
 
 @dataclass(frozen=True)
@@ -26,134 +27,119 @@ class Limits:
 
     Attributes:
         max_in_flight: Jobs at RunPod at one time.
-        budget_left_usd: What may still be reserved today; what is in flight has its reservation.
-        usd_per_second: What a second of a worker costs there.
-        usd_per_job: What is reserved for one job, an upper bound.
-        dry_run: Decide and explain, send nothing.
+        budget_left_usd: What today's budget has left, with all that is reserved taken off.
+        job_cost_bound_usd: What the ledger would reserve for the first in line that may leave.
+        dry_run: Decide and say so, but send nothing.
     """
 
     max_in_flight: int
     budget_left_usd: float
-    usd_per_second: float
-    usd_per_job: float
+    job_cost_bound_usd: float
     dry_run: bool = False
+
+    @property
+    def affordable(self) -> int:
+        """How many more jobs the budget holds for, up to `max_in_flight`."""
+        if self.budget_left_usd <= 0:
+            return 0
+        jobs = self.budget_left_usd // self.job_cost_bound_usd if self.job_cost_bound_usd > 0 else math.inf
+        return int(min(jobs, max(0, self.max_in_flight)))
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The valve's position.
+    """What the bridge does until the next one.
 
     Attributes:
-        slots: So many jobs may be in flight at RunPod now; 0 is closed.
+        slots: How many jobs may be at RunPod; the bridge takes one while fewer are. 0 is a closed valve.
         why: One sentence for the operator.
-        reclaims: So many of those that RunPod has not started should come home, where they would run at once.
-        wanted: What `slots` would be without the dry run.
-        head_finish_at: When the first waiting job would be done if nothing more left; None: none waits, or never.
-        last_finish_at: The same for the last one.
+        reclaim: How many jobs that wait at RunPod are to come home, because GPUs idle here.
+        pays: What `slots` would be if this were no dry run.
+        head_finish_at: When the first in line would be done here. None where none waits, or no GPU worker lives.
+        last_finish_at: The same of the last in line.
     """
 
     slots: int
     why: str
-    reclaims: int = 0
-    wanted: int = 0
+    reclaim: int = 0
+    pays: int = 0
     head_finish_at: float | None = None
     last_finish_at: float | None = None
 
 
 def decide(fleet: Fleet, remote: Remote, limits: Limits, now: float, before: Decision | None = None) -> Decision:
-    """How many jobs may be at RunPod now, and why.
-
-    Takes about a millisecond for each place at RunPod that is tried while 500 jobs wait.
-
-    Args:
-        fleet: The GPU workers, and what waits.
-        remote: RunPod.
-        limits: The operator's.
-        now: Seconds on the clock of the deadlines.
-        before: The decision that holds now; None where there is none.
-    """
-    line = Line(fleet, remote, now, was_open=before is not None and before.wanted > 0)
-    reclaims = min(remote.in_queue, max(0, line.idle - len(fleet.waiting) - fleet.more_jobs))
-    if not fleet.waiting:
-        return Decision(0, "closed: nothing waits", reclaims)
-    slots, why = _position(line, limits)
-    done_in = line.alone[0], max(line.alone)
-    head_at, last_at = (None if math.isinf(seconds) else now + seconds for seconds in done_in)
-    if limits.dry_run and slots:
-        return Decision(0, f"dry run: would be {why}", reclaims, slots, head_at, last_at)
-    return Decision(slots, why, reclaims, slots, head_at, last_at)
+    """How many jobs may be at RunPod now, and why. `before` is the last decision, so that the valve does not flap."""
+    was_open = before is not None and before.pays > 0
+    line = Line(fleet, remote, now, STAYING_SPARE_SECONDS if was_open else OPENING_SPARE_SECONDS)
+    pays, why = _judge(line, limits)
+    state = f"open for {pays}" if pays else "closed"
+    has_finish = fleet.workers and fleet.waiting
+    return Decision(
+        slots=0 if limits.dry_run else pays,
+        why=f"dry run, would be {state}: {why}" if limits.dry_run else f"{state}: {why}",
+        reclaim=reclaimable(fleet, remote),
+        pays=pays,
+        head_finish_at=line.here.finishes[0] if has_finish else None,
+        last_finish_at=line.here.last_finish_at if has_finish else None,
+    )
 
 
-def _position(line: Line, limits: Limits) -> tuple[int, str]:
-    """So many places, and the reason."""
-    if not any(line.late(line.alone)):
-        return 0, f"closed: {_in_time(line)}"
-    late = _who_is_late(line)
-    if not line.next:
-        stays = (
-            "a free GPU worker takes it at once"
-            if any(job.may_leave for job in line.jobs)
-            else "nothing that waits may leave the house"
-        )
-        return 0, f"closed: {late}, but {stays}"
-    affordable = _affordable(line, limits)
-    if shut := _shut(line.remote, limits, affordable):
-        return 0, f"closed: {late}, but {shut}"
-    there, here = line.there(line.next[0]), line.alone[line.next[0]]
-    sooner = f"RunPod would have the next one done in {there:.0f} s"
-    if not line.helps(line.next[0], there):
-        return 0, f"closed: {late}, but {sooner}, later than here ({here:.0f} s)"
-    most = min(limits.max_in_flight, len(line.remote.in_flight_seconds) + affordable)
-    needed = line.fewest(most if line.remote.max_workers is None else min(most, line.remote.max_workers))
-    if not needed:
-        return 0, f"closed: {late}, but more jobs at RunPod would change nothing"
-    return needed, f"open for {needed}: {late}, {sooner}"
+def _judge(line: Line, limits: Limits) -> tuple[int, str]:
+    """How many jobs at RunPod pay, and why so many or none."""
+    if not line.fleet.waiting:
+        return 0, "nothing is waiting"
+    if line.head is None:
+        return 0, "nothing that waits may leave the house"
+    if not line.here.late:
+        return 0, f"all that wait will be in time here, the tightest with {-line.tightest[0]:.0f} s to spare"
+    trouble = _trouble(line)
+    obstacle = _obstacle(line, limits)
+    if obstacle:
+        return 0, f"{trouble}, but {obstacle}"
+    slots = line.cheapest(limits.max_in_flight)
+    if not slots:
+        return 0, f"{trouble}, but jobs at RunPod would not change that"
+    head, here_at = line.jobs[line.head], line.here.finishes[line.head]
+    there_at = line.finish_there(head, slots)
+    there = f"RunPod would have the first that may leave done in {there_at - line.now:.0f} s"
+    if there_at > head.deadline_at and there_at >= here_at:
+        return 0, f"{trouble}, but {there}, too late and no sooner than here"
+    within = len(line.remote.jobs) + limits.affordable
+    narrow = f" ({slots} would pay, but the budget holds for no more)" if within < slots else ""
+    return min(slots, within), f"{trouble}, {there}{narrow}"
 
 
-def _shut(remote: Remote, limits: Limits, affordable: int) -> str | None:
-    """What keeps the valve shut, whoever waits."""
+def _trouble(line: Line) -> str:
+    if not line.fleet.workers:
+        return f"no GPU worker is alive and {len(line.jobs)} that may leave wait"
+    over, place = line.tightest
+    how = f"{over:.0f} s late here" if over > 0 else f"in time here by only {abs(over):.0f} s"
+    return f"the {_ordinal(place + 1)} waiting job would be {how}"
+
+
+def _obstacle(line: Line, limits: Limits) -> str | None:
+    """Why nothing can be sent, whatever waits. Where no GPU worker lives, even a poor RunPod is welcome."""
+    remote = line.remote
     if remote.breaker is not None:
         return f"the breaker is open: {remote.breaker}"
-    if remote.max_workers is not None and remote.max_workers < 1:
-        return "RunPod has no worker for us: it throttles all of them, or max workers is 0"
-    if limits.max_in_flight < 1:
+    if remote.throttled and not remote.idle_workers and not remote.jobs:
+        return "RunPod has no GPU for a worker (throttled)"
+    if limits.max_in_flight <= 0:
         return "no job may be in flight"
-    if not affordable:
-        left, needed = max(0.0, limits.budget_left_usd), limits.usd_per_job
-        return f"today's budget has {left:.2f} USD left, and a job may cost {needed:.2f} or more"
+    if remote.failure_share > MOST_FAILURES and line.fleet.workers:
+        return f"RunPod fails {remote.failure_share:.0%} of its jobs"
+    if not limits.affordable:
+        left, bound = max(0.0, limits.budget_left_usd), limits.job_cost_bound_usd
+        return f"the budget has {left:.2f} USD left for today, and the next job may cost {bound:.2f}"
     return None
 
 
-def _affordable(line: Line, limits: Limits) -> int:
-    """How many of the next in line the budget has room for, each at its upper bound or, if more, as expected."""
-    jobs = (line.jobs[index] for index in line.next[: limits.max_in_flight])
-    seconds = (line.remote.seconds(job, warm=False) + IDLE_SECONDS for job in jobs)
-    usd = accumulate(max(limits.usd_per_job, each * limits.usd_per_second) for each in seconds)
-    return sum(total <= limits.budget_left_usd for total in usd)
-
-
-def _who_is_late(line: Line) -> str:
-    """The first that would be late here; where the valve is only kept open, the one that would be closest to it."""
-    if not line.fleet.workers:
-        return "no GPU worker is alive"
-    spare, listed = line.spare(), len(line.fleet.waiting)
-    late = (index for index, seconds in enumerate(spare) if seconds < 0)
-    index = next(late, spare.index(min(spare)))
-    who = f"the {_ordinal(index + 1)} waiting job" if index < listed else f"a job behind the first {listed}"
-    if spare[index] < 0:
-        return f"{who} would be {-spare[index]:.0f} s late here"
-    return f"{who} would be only {spare[index]:.0f} s early here"
-
-
-def _in_time(line: Line) -> str:
-    count = line.fleet.more_jobs + len(line.fleet.waiting)
-    spare = min(line.spare())
-    if count == 1:
-        return f"the waiting job would be done here {spare:.0f} s before its deadline"
-    return f"all {count} waiting jobs would be done here {spare:.0f} s or more before their deadlines"
+def reclaimable(fleet: Fleet, remote: Remote) -> int:
+    """GPUs that idle, beyond those that take what waits here, take what waits at RunPod."""
+    free = fleet.idle_slots - len(fleet.waiting) - fleet.behind
+    return max(0, min(free, sum(job.may_come_home for job in remote.jobs)))
 
 
 def _ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th …"""
-    teens = number % 100 in (11, 12, 13)
-    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -1,358 +1,239 @@
-"""The policy of the valve: each rule by a case worked out by hand, and what holds for all fleets."""
+"""When the valve opens, how far, and what it says: a table of the rules, and what holds for every fleet."""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.overflow import Decision, Fleet, Job, Limits, Remote, Worker, decide
+from tasks.line import Fleet, GpuWorker, Remote, RemoteJob, WaitingJob
+from tasks.overflow import OPENING_SPARE_SECONDS, STAYING_SPARE_SECONDS, Decision, Limits, decide
 
 NOW = 1_000_000.0
-REMOTE = Remote(
-    cold_start_seconds=100, queue_delay_seconds=0, seconds_per_audio_hour=60, failure_share=0, max_workers=None
-)
-LIMITS = Limits(max_in_flight=5, budget_left_usd=10, usd_per_second=0.001, usd_per_job=0.5)
-OPEN = Decision(1, "open for 1: …", wanted=1)
+HOUR = 3600.0
+PACE = 120.0
+"""An hour of audio takes two minutes here and at RunPod."""
+LIMITS = Limits(max_in_flight=3, budget_left_usd=10.0, job_cost_bound_usd=0.5)
+REMOTE = Remote(cold_start_seconds=60, queue_delay_seconds=0, seconds_per_audio_hour=PACE, failure_share=0.0)
+OPEN = Decision(slots=1, pays=1, why="open for 1: as it was")
 
 
-def jobs(count: int, due_in: float, *, hours: float = 1.0, may_leave: bool = True) -> tuple[Job, ...]:
-    return (Job(3600 * hours, NOW + due_in, may_leave),) * count
+def line(*deadlines: float, hours: float = 1.0, may_leave: bool = True) -> tuple[WaitingJob, ...]:
+    """Jobs of so many hours, each with the seconds until its deadline."""
+    return tuple(WaitingJob(hours * HOUR, NOW + seconds, may_leave) for seconds in deadlines)
 
 
-def workers(*busy_seconds: float) -> tuple[Worker, ...]:
-    """One for each, which takes a minute for an hour of audio."""
-    return tuple(Worker(60, busy_seconds=(seconds,) if seconds else ()) for seconds in busy_seconds)
+def busy(*seconds_left: float) -> tuple[GpuWorker, ...]:
+    """A worker for each job that runs."""
+    return tuple(GpuWorker(PACE, 1, (seconds,)) for seconds in seconds_left)
 
 
-def fleet(*waiting: tuple[Job, ...], busy: tuple[float, ...] = (60,)) -> Fleet:
-    return Fleet(workers(*busy), sum(waiting, ()))
+def away(*seconds_left: float, queued: bool = False) -> tuple[RemoteJob, ...]:
+    return tuple(RemoteJob(seconds, queued) for seconds in seconds_left)
 
 
-CASES = {
-    # One worker is free in 60 s; jobs of 60 s each are done at 120, 180, 240, … A job sent now is done in 160 s.
-    "nothing waits": (fleet(), REMOTE, LIMITS, 0, "closed: nothing waits"),
-    "all in time": (
-        fleet(jobs(3, 250)),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: all 3 waiting jobs would be done here 10 s or more before their deadlines",
-    ),
-    "the only one in time": (
-        fleet(jobs(1, 250)),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: the waiting job would be done here 130 s before its deadline",
-    ),
-    "the third is late, and the first has time for a cold start": (
-        fleet(jobs(3, 200)),
-        REMOTE,
-        LIMITS,
-        1,
-        "open for 1: the 3rd waiting job would be 40 s late here, RunPod would have the next one done in 160 s",
-    ),
-    # Done here by 330: four. Two at one place at RunPod (160, 220), two more at a second one.
-    "seven jobs, one place at RunPod is enough": (fleet(jobs(7, 330)), REMOTE, LIMITS, 1, "open for 1: the 5th"),
-    "ten jobs, two places": (fleet(jobs(10, 330)), REMOTE, LIMITS, 2, "open for 2: the 5th waiting job"),
-    "more than all places can do: as many as there may be": (fleet(jobs(60, 330)), REMOTE, LIMITS, 5, "open for 5"),
-    "no use in more places than jobs that would leave": (
-        fleet(jobs(2, 165, hours=1.5)),
-        replace(REMOTE, cold_start_seconds=50),
-        LIMITS,
-        1,
-        "open for 1: the 2nd waiting job would be 75 s late here, RunPod would have the next one done in 140 s",
-    ),
-    "RunPod has no time for the first before its deadline, and here it is in time": (
-        fleet(jobs(3, 150)),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: the 2nd waiting job would be 30 s late here, but RunPod would have the next one done in 160 s, "
-        "later than here (120 s)",
-    ),
-    "late anyway, sooner at RunPod": (fleet(jobs(1, 50), busy=(600,)), REMOTE, LIMITS, 1, "open for 1: the 1st"),
-    "late anyway, sooner here": (fleet(jobs(1, 50), busy=(60,)), REMOTE, LIMITS, 0, "closed: the 1st waiting job"),
-    "late since long": (fleet(jobs(4, -500), busy=(600,)), REMOTE, LIMITS, 4, "open for 4: the 1st waiting job would"),
-    "the late one stays, those before it may leave": (
-        fleet(jobs(2, 500), jobs(1, 200, may_leave=False)),
-        REMOTE,
-        LIMITS,
-        1,
-        "open for 1: the 3rd waiting job would be 40 s late here",
-    ),
-    "the next that may leave stands behind one that may not": (
-        fleet(jobs(1, 900, may_leave=False), jobs(2, 200)),
-        REMOTE,
-        LIMITS,
-        1,
-        "open for 1: the 3rd waiting job would be 40 s late here",
-    ),
-    "nothing may leave": (
-        fleet(jobs(3, 200, may_leave=False)),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: the 3rd waiting job would be 40 s late here, but nothing that waits may leave the house",
-    ),
-    "a free worker takes what is late": (
-        fleet(jobs(1, 30), busy=(0,)),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: the 1st waiting job would be 30 s late here, but a free GPU worker takes it at once",
-    ),
-    # With one place the slow worker still takes the third, at 90 s; with two nothing is left for it.
-    "two workers, one of them slow": (
-        Fleet((Worker(60, busy_seconds=(60,)), Worker(600, busy_seconds=(90,))), jobs(3, 600)),
-        REMOTE,
-        LIMITS,
-        2,
-        "open for 2: the 2nd waiting job would be 90 s late here",
-    ),
-    "a worker that runs two at a time": (
-        Fleet((Worker(60, slots=2, busy_seconds=(60, 60)),), jobs(4, 200)),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: all 4 waiting jobs would be done here 20 s or more before their deadlines",
-    ),
-    "no GPU worker": (
-        Fleet((), jobs(2, 10_000)),
-        REMOTE,
-        LIMITS,
-        1,
-        "open for 1: no GPU worker is alive, RunPod would have the next one done in 160 s",
-    ),
-    "no GPU worker, nothing may leave": (
-        Fleet((), jobs(1, 100, may_leave=False)),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: no GPU worker is alive, but nothing that waits may leave the house",
-    ),
-    "no GPU worker, breaker open": (
-        Fleet((), jobs(2, 10_000)),
-        replace(REMOTE, breaker="401 from RunPod"),
-        LIMITS,
-        0,
-        "closed: no GPU worker is alive, but the breaker is open: 401 from RunPod",
-    ),
-    "all throttled": (fleet(jobs(3, 200)), replace(REMOTE, max_workers=0), LIMITS, 0, "closed: the 3rd waiting job"),
-    "some throttled": (fleet(jobs(60, 330)), replace(REMOTE, max_workers=2), LIMITS, 2, "open for 2"),
-    "a warm worker is in time where a cold one is not": (
-        fleet(jobs(3, 150)),
-        replace(REMOTE, warm_workers=1),
-        LIMITS,
-        1,
-        "open for 1: the 2nd waiting job would be 30 s late here, RunPod would have the next one done in 60 s",
-    ),
-    "of three cold starts one is seen to take longer": (
-        fleet(jobs(3, 200)),
-        replace(REMOTE, in_flight_seconds=(300,), in_queue=1, queued_seconds=150),
-        LIMITS,
-        0,
-        "closed: the 3rd waiting job would be 40 s late here, but RunPod would have the next one done in 210 s",
-    ),
-    # 160 s / (1 - 0.3) are 229 s.
-    "failures cost time": (
-        fleet(jobs(3, 200)),
-        replace(REMOTE, failure_share=0.3),
-        LIMITS,
-        0,
-        "closed: the 3rd waiting job would be 40 s late here, but RunPod would have the next one done in 229 s",
-    ),
-    "a provider that always fails": (
-        fleet(jobs(3, 200)),
-        replace(REMOTE, failure_share=1.0),
-        LIMITS,
-        0,
-        "closed: the 3rd waiting job would be 40 s late here, but RunPod would have the next one done in 1600 s",
-    ),
-    # The one in flight is done in 20 s, and the next one can follow it on the same worker.
-    "whoever is at RunPod makes room soon enough": (
-        fleet(jobs(3, 200)),
-        replace(REMOTE, in_flight_seconds=(20,)),
-        LIMITS,
-        1,
-        "open for 1: the 3rd",
-    ),
-    "whoever is at RunPod is too slow to wait for": (
-        fleet(jobs(3, 200)),
-        replace(REMOTE, in_flight_seconds=(190,)),
-        LIMITS,
-        2,
-        "open for 2: the 3rd",
-    ),
-    "no job may be in flight": (
-        fleet(jobs(3, 200)),
-        REMOTE,
-        replace(LIMITS, max_in_flight=0),
-        0,
-        "closed: the 3rd waiting job would be 40 s late here, but no job may be in flight",
-    ),
-    "no budget": (
-        fleet(jobs(3, 200)),
-        REMOTE,
-        replace(LIMITS, budget_left_usd=0.2),
-        0,
-        "closed: the 3rd waiting job would be 40 s late here, but today's budget has 0.20 USD left, and a job may cost "
-        "0.50 or more",
-    ),
-    "budget for two": (fleet(jobs(60, 330)), REMOTE, replace(LIMITS, budget_left_usd=1.4), 2, "open for 2"),
-    "budget for two more": (
-        fleet(jobs(60, 330)),
-        replace(REMOTE, in_flight_seconds=(100, 100)),
-        replace(LIMITS, budget_left_usd=1.4),
-        4,
-        "open for 4",
-    ),
-    # 100 s of cold start, 600 s for ten hours and 5 s of idle time are 0.705 USD, though 0.50 were reserved.
-    "a long one costs more than the bound": (
-        fleet(jobs(3, 900, hours=10)),
-        REMOTE,
-        replace(LIMITS, budget_left_usd=0.6),
-        0,
-        "closed: the 2nd waiting job would be 360 s late here, but today's budget has 0.60 USD left",
-    ),
-    "dry run": (
-        fleet(jobs(3, 200)),
-        REMOTE,
-        replace(LIMITS, dry_run=True),
-        0,
-        "dry run: would be open for 1: the 3rd waiting job would be 40 s late here",
-    ),
-    # Eleven jobs behind the one that is listed, of an hour each: the last of them is done here at 60 + 12 * 60 = 780.
-    "those behind are late": (
-        Fleet(workers(60), jobs(1, 700), more_jobs=11, more_audio_seconds=3600),
-        REMOTE,
-        LIMITS,
-        1,
-        "open for 1: a job behind the first 1 would be 20 s late here",
-    ),
-    "those behind are in time": (
-        Fleet(workers(60), jobs(1, 800), more_jobs=11, more_audio_seconds=3600),
-        REMOTE,
-        LIMITS,
-        0,
-        "closed: all 12 waiting jobs",
-    ),
-}
+LATE = Fleet(busy(0), line(*[900] * 10))
+"""One GPU with ten jobs of two minutes for a quarter of an hour: the last three would be late."""
+
+CLOSED = [
+    (Fleet(busy(50)), REMOTE, LIMITS, "nothing is waiting"),
+    (Fleet(busy(0), line(*[900] * 10, may_leave=False)), REMOTE, LIMITS, "nothing that waits may leave"),
+    (Fleet((), line(900, may_leave=False)), REMOTE, LIMITS, "nothing that waits may leave"),
+    (Fleet(busy(0), line(900, 900)), REMOTE, LIMITS, "all that wait will be in time here, the tightest with 660 s"),
+    (LATE, replace(REMOTE, breaker="401 Unauthorized"), LIMITS, "the breaker is open: 401 Unauthorized"),
+    (LATE, replace(REMOTE, throttled=True), LIMITS, "RunPod has no GPU for a worker (throttled)"),
+    (LATE, replace(REMOTE, failure_share=0.6), LIMITS, "RunPod fails 60% of its jobs"),
+    (LATE, REMOTE, replace(LIMITS, max_in_flight=0), "no job may be in flight"),
+    (LATE, REMOTE, replace(LIMITS, budget_left_usd=0.49), "0.49 USD left for today, and the next job may cost 0.50"),
+    (LATE, REMOTE, replace(LIMITS, budget_left_usd=-1.0), "0.00 USD left"),
+    (LATE, replace(REMOTE, cold_start_seconds=math.inf), LIMITS, "jobs at RunPod would not change that"),
+    (LATE, replace(REMOTE, cold_start_seconds=5000), LIMITS, "jobs at RunPod would not change that"),
+    (Fleet((), line(900)), replace(REMOTE, breaker="no such endpoint"), LIMITS, "no such endpoint"),
+    (Fleet((), line(900)), replace(REMOTE, throttled=True), LIMITS, "throttled"),
+    (Fleet((), line(900)), REMOTE, replace(LIMITS, budget_left_usd=0.0), "the budget has 0.00 USD left"),
+]
 
 
-@pytest.mark.parametrize(("known", "remote", "limits", "slots", "why"), CASES.values(), ids=CASES)
-def test_rules(known: Fleet, remote: Remote, limits: Limits, slots: int, why: str) -> None:
-    decision = decide(known, remote, limits, NOW)
-    assert (decision.slots, decision.why[: len(why)]) == (slots, why)
+@pytest.mark.parametrize(("fleet", "remote", "limits", "reason"), CLOSED)
+def test_it_is_closed_and_says_why(fleet: Fleet, remote: Remote, limits: Limits, reason: str) -> None:
+    decision = decide(fleet, remote, limits, NOW)
+    assert (decision.slots, decision.pays) == (0, 0)
+    assert decision.why.startswith("closed: ")
+    assert reason in decision.why
 
 
-def test_once_open_it_stays_so_until_a_tenth_of_the_time_is_spare() -> None:
-    """Three jobs are done here in 240 s: a deadline in 250 s leaves 10 s, one in 270 s leaves 30 s."""
-    tight, comfortable = fleet(jobs(3, 250)), fleet(jobs(3, 270))
-    assert decide(tight, REMOTE, LIMITS, NOW).slots == 0
-    kept = decide(tight, REMOTE, LIMITS, NOW, OPEN)
-    assert (kept.slots, kept.why.split(",")[0]) == (1, "open for 1: the 3rd waiting job would be only 10 s early here")
-    assert decide(comfortable, REMOTE, LIMITS, NOW, OPEN).slots == 0
+OPENED = [
+    (LATE, REMOTE, LIMITS, 2, "the 10th waiting job would be 300 s late here, RunPod would have the first"),
+    (Fleet(busy(0), line(*[900] * 7)), REMOTE, LIMITS, 1, "in time here by only 60 s"),
+    (Fleet(busy(0), line(*[900] * 40)), REMOTE, LIMITS, 3, "the 40th waiting job would be 3900 s late here"),
+    (LATE, replace(REMOTE, throttled=True, idle_workers=1), LIMITS, 1, "300 s late"),
+    (LATE, REMOTE, replace(LIMITS, budget_left_usd=0.6), 1, "(2 would pay, but the budget holds for no more)"),
+    (LATE, REMOTE, replace(LIMITS, max_in_flight=1), 1, "300 s late"),
+    (Fleet((), line(9000)), REMOTE, LIMITS, 1, "no GPU worker is alive and 1 that may leave wait"),
+    (Fleet((), line(*[600] * 9)), REMOTE, LIMITS, 3, "no GPU worker is alive and 9 that may leave wait"),
+    (Fleet((), line(600)), replace(REMOTE, failure_share=0.9), LIMITS, 1, "no GPU worker is alive"),
+]
 
 
-def test_a_dry_run_has_the_same_hysteresis() -> None:
-    dry = replace(LIMITS, dry_run=True)
-    first = decide(fleet(jobs(3, 200)), REMOTE, dry, NOW)
-    assert (first.slots, first.wanted) == (0, 1)
-    assert decide(fleet(jobs(3, 250)), REMOTE, dry, NOW, first).wanted == 1
+@pytest.mark.parametrize(("fleet", "remote", "limits", "slots", "reason"), OPENED)
+def test_it_is_open_as_far_as_pays(fleet: Fleet, remote: Remote, limits: Limits, slots: int, reason: str) -> None:
+    decision = decide(fleet, remote, limits, NOW)
+    assert (decision.slots, decision.pays) == (slots, slots)
+    assert decision.why.startswith(f"open for {slots}: ")
+    assert reason in decision.why
+
+
+def test_the_head_is_not_sent_where_runpod_would_be_late_with_it_and_no_sooner() -> None:
+    fleet = Fleet(busy(0), line(150, *[900] * 9))
+    assert decide(fleet, REMOTE, LIMITS, NOW).why.endswith("done in 180 s, too late and no sooner than here")
+    warm = decide(fleet, replace(REMOTE, idle_workers=1), LIMITS, NOW)
+    assert warm.slots > 0
+
+
+def test_a_head_that_is_late_anyway_is_sent_where_runpod_is_sooner() -> None:
+    fleet = Fleet(busy(400), line(100, 100))
+    assert decide(fleet, REMOTE, LIMITS, NOW).slots > 0
+    assert decide(fleet, replace(REMOTE, cold_start_seconds=450), LIMITS, NOW).slots == 0
+
+
+def test_the_head_is_the_first_that_may_leave() -> None:
+    stays = WaitingJob(4 * HOUR, NOW + 900, may_leave=False)
+    decision = decide(Fleet(busy(0), (stays, *line(*[900] * 6))), REMOTE, LIMITS, NOW)
+    assert "RunPod would have the first that may leave done in 180 s" in decision.why
+
+
+def test_one_late_job_that_cannot_leave_is_helped_by_those_before_it() -> None:
+    fleet = Fleet(busy(0), (*line(*[3000] * 5), WaitingJob(HOUR, NOW + 500, may_leave=False)))
+    assert decide(fleet, REMOTE, LIMITS, NOW).slots > 0
+
+
+def test_jobs_in_flight_take_up_slots_until_they_end() -> None:
+    """Eight jobs need one slot that is free now; where it is busy for long, another one."""
+    fleet = Fleet(busy(0), line(*[900] * 8))
+    assert decide(fleet, REMOTE, LIMITS, NOW).slots == 1
+    assert decide(fleet, replace(REMOTE, jobs=away(10)), LIMITS, NOW).slots == 1
+    assert decide(fleet, replace(REMOTE, jobs=away(800)), LIMITS, NOW).slots == 2
+
+
+def test_what_runpod_fails_is_done_again_here_so_more_may_be_needed() -> None:
+    fleet = Fleet(busy(0), line(*[900] * 8))
+    reliable = decide(fleet, REMOTE, LIMITS, NOW).slots
+    assert decide(fleet, replace(REMOTE, failure_share=0.4), LIMITS, NOW).slots > reliable
+
+
+def test_it_stays_open_until_all_are_in_time_with_more_to_spare_than_it_opens_for() -> None:
+    between = (OPENING_SPARE_SECONDS + STAYING_SPARE_SECONDS) / 2
+    fleet = Fleet(busy(0), line(*[10 * PACE + between] * 10))
+    assert decide(fleet, REMOTE, LIMITS, NOW).slots == 0
+    assert decide(fleet, REMOTE, LIMITS, NOW, before=OPEN).slots == 1
+    calm = Fleet(busy(0), line(*[10 * PACE + STAYING_SPARE_SECONDS + 1] * 10))
+    assert decide(calm, REMOTE, LIMITS, NOW, before=OPEN).slots == 0
+
+
+def test_a_dry_run_says_what_it_would_do_and_flaps_no_more_than_a_real_one() -> None:
+    dry = decide(LATE, REMOTE, replace(LIMITS, dry_run=True), NOW)
+    assert (dry.slots, dry.pays) == (0, 2)
+    assert dry.why.startswith("dry run, would be open for 2: the 10th")
+    real = decide(LATE, REMOTE, LIMITS, NOW)
+    assert decide(LATE, REMOTE, LIMITS, NOW, before=dry) == decide(LATE, REMOTE, LIMITS, NOW, before=real)
 
 
 @pytest.mark.parametrize(
-    ("busy", "waiting", "in_queue", "reclaims"),
-    [((0, 0, 60), 0, 3, 2), ((0, 0, 60), 0, 1, 1), ((0, 0, 60), 1, 3, 1), ((60,), 0, 3, 0), ((0,), 4, 3, 0)],
+    ("fleet", "jobs", "reclaim"),
+    [
+        (Fleet((GpuWorker(PACE),)), away(100, 100, queued=True), 1),
+        (Fleet((GpuWorker(PACE, 3, (5,)),)), away(100, queued=True), 1),
+        (Fleet((GpuWorker(PACE),)), away(100), 0),
+        (Fleet((GpuWorker(PACE),), line(900)), away(100, queued=True), 0),
+        (Fleet(busy(5)), away(100, queued=True), 0),
+        (Fleet(()), away(100, queued=True), 0),
+    ],
 )
-def test_what_idle_workers_could_do_comes_home(
-    busy: tuple[float, ...], waiting: int, in_queue: int, reclaims: int
+def test_what_waits_at_runpod_comes_home_to_gpus_that_idle(
+    fleet: Fleet, jobs: tuple[RemoteJob, ...], reclaim: int
 ) -> None:
-    remote = replace(REMOTE, in_flight_seconds=(200.0,) * 3, in_queue=in_queue)
-    assert decide(fleet(jobs(waiting, 900), busy=busy), remote, LIMITS, NOW).reclaims == reclaims
+    assert decide(fleet, replace(REMOTE, jobs=jobs), LIMITS, NOW).reclaim == reclaim
 
 
-def test_when_head_and_last_would_be_done_here() -> None:
-    decision = decide(fleet(jobs(3, 900)), REMOTE, LIMITS, NOW)
-    assert (decision.head_finish_at, decision.last_finish_at) == (NOW + 120, NOW + 240)
-    nobody = decide(Fleet((), jobs(3, 900)), REMOTE, LIMITS, NOW)
+def test_the_forecast_of_the_line() -> None:
+    decision = decide(Fleet(busy(30, 50), line(9000, 9000, 9000)), REMOTE, LIMITS, NOW)
+    assert (decision.head_finish_at, decision.last_finish_at) == (NOW + 150, NOW + 270)
+    behind = decide(Fleet(busy(0, 0), line(9000), behind=20, behind_audio_seconds=HOUR), REMOTE, LIMITS, NOW)
+    assert behind.last_finish_at == pytest.approx(NOW + 21 * PACE / 2)
+    nobody = decide(Fleet((), line(9000)), REMOTE, LIMITS, NOW)
     assert (nobody.head_finish_at, nobody.last_finish_at) == (None, None)
 
 
-seconds = st.floats(0, 2000)
-fleets = st.builds(
-    Fleet,
-    st.lists(st.builds(Worker, st.floats(10, 600), st.integers(1, 2), st.lists(seconds, max_size=2).map(tuple))).map(
-        lambda found: tuple(found[:4])
-    ),
-    st.lists(st.builds(Job, st.floats(1, 20_000), st.floats(NOW - 500, NOW + 2000), st.booleans()), max_size=12).map(
-        tuple
-    ),
-    st.integers(0, 100),
-    st.floats(1, 7200),
-)
-remotes = st.builds(
+SECONDS = st.floats(0, 5000)
+PACES = st.floats(10, 1000)
+WORKERS = st.lists(
+    st.builds(GpuWorker, PACES, st.integers(1, 3), st.lists(SECONDS, max_size=3).map(tuple)), max_size=3
+).map(tuple)
+WAITING = st.lists(
+    st.builds(WaitingJob, st.floats(1, 30000), st.floats(NOW - 1000, NOW + 10000), st.booleans()), max_size=15
+).map(tuple)
+FLEETS = st.builds(Fleet, WORKERS, WAITING)
+REMOTES = st.builds(
     Remote,
-    cold_start_seconds=seconds,
-    queue_delay_seconds=st.floats(0, 20),
-    seconds_per_audio_hour=st.floats(10, 600),
+    jobs=st.lists(st.builds(RemoteJob, SECONDS, st.booleans()), max_size=4).map(tuple),
+    idle_workers=st.integers(0, 3),
+    throttled=st.booleans(),
+    cold_start_seconds=SECONDS,
+    queue_delay_seconds=st.floats(0, 60),
+    seconds_per_audio_hour=PACES,
     failure_share=st.floats(0, 1),
-    in_flight_seconds=st.lists(seconds, max_size=4).map(tuple),
-    in_queue=st.integers(0, 4),
-    warm_workers=st.integers(0, 2),
-    max_workers=st.none() | st.integers(0, 5),
+    breaker=st.none() | st.just("HTTP 401"),
 )
-limits_ = st.builds(
-    Limits,
-    max_in_flight=st.integers(0, 8),
-    budget_left_usd=st.floats(0, 3),
-    usd_per_second=st.floats(1e-5, 1e-2),
-    usd_per_job=st.floats(0.01, 1),
+ALL_LIMITS = st.builds(Limits, st.integers(0, 6), st.floats(-1, 5), st.floats(0, 1), st.booleans())
+BEFORE = st.none() | st.just(OPEN) | st.just(Decision(slots=0, why="closed: nothing is waiting"))
+REASONS = (
+    r"nothing is waiting|nothing that waits may leave the house|all that wait will be in time here, .* to spare"
+    r"|(the \d+(st|nd|rd|th) waiting job would be (\d+ s late here|in time here by only \d+ s)"
+    r"|no GPU worker is alive and \d+ that may leave wait), (but .+|RunPod would have the first .+)"
 )
-before = st.sampled_from([None, OPEN])
 
 
-@given(fleets, remotes, limits_, before, st.floats(0, 5))
-def test_more_budget_never_gives_fewer_places(
-    known: Fleet, remote: Remote, limits: Limits, held: Decision | None, more: float
+@given(FLEETS, REMOTES, ALL_LIMITS, BEFORE)
+def test_limits_hold_and_the_sentence_says_why(
+    fleet: Fleet, remote: Remote, limits: Limits, before: Decision | None
 ) -> None:
-    richer = replace(limits, budget_left_usd=limits.budget_left_usd + more)
-    assert decide(known, remote, limits, NOW, held).slots <= decide(known, remote, richer, NOW, held).slots
-
-
-@given(fleets, remotes, limits_, before)
-def test_never_more_than_allowed_or_paid_for(
-    known: Fleet, remote: Remote, limits: Limits, held: Decision | None
-) -> None:
-    decision = decide(known, remote, limits, NOW, held)
+    decision = decide(fleet, remote, limits, NOW, before)
     assert 0 <= decision.slots <= limits.max_in_flight
-    assert decision.slots <= (limits.max_in_flight if remote.max_workers is None else remote.max_workers)
-    more = max(0, decision.slots - len(remote.in_flight_seconds))
-    assert more * limits.usd_per_job <= limits.budget_left_usd
-    assert more <= sum(job.may_leave for job in known.waiting)
-    assert 0 <= decision.reclaims <= remote.in_queue
+    assert decision.slots == (0 if limits.dry_run else decision.pays)
+    new_jobs = max(0, decision.pays - len(remote.jobs))
+    assert new_jobs * limits.job_cost_bound_usd <= max(0.0, limits.budget_left_usd) + 1e-9
+    assert new_jobs <= sum(job.may_leave for job in fleet.waiting)
+    state = f"open for {decision.pays}" if decision.pays else "closed"
+    assert re.fullmatch(rf"(dry run, would be )?{state}: ({REASONS})", decision.why)
+    assert 0 <= decision.reclaim <= min(fleet.idle_slots, len(remote.jobs))
+    if not fleet.waiting or limits.budget_left_usd <= 0 or remote.breaker:
+        assert decision.pays == 0
 
 
-@given(fleets, remotes, limits_, before)
-def test_closed_where_nothing_waits_and_shut_where_the_breaker_says_so(
-    known: Fleet, remote: Remote, limits: Limits, held: Decision | None
+@given(FLEETS, REMOTES, ALL_LIMITS, BEFORE, st.floats(0, 5))
+def test_more_budget_never_means_fewer_slots(
+    fleet: Fleet, remote: Remote, limits: Limits, before: Decision | None, more_usd: float
 ) -> None:
-    assert decide(replace(known, waiting=()), remote, limits, NOW, held).slots == 0
-    assert decide(known, replace(remote, breaker="401"), limits, NOW, held).slots == 0
+    richer = replace(limits, budget_left_usd=limits.budget_left_usd + more_usd)
+    assert decide(fleet, remote, richer, NOW, before).pays >= decide(fleet, remote, limits, NOW, before).pays
 
 
-@given(fleets, remotes, limits_)
-def test_closed_where_all_are_in_time(known: Fleet, remote: Remote, limits: Limits) -> None:
-    """By a schedule that no queue would be slower than: every job waits for all that runs and for all before it."""
-    if not known.workers:
-        return
-    slowest = max(worker.seconds_per_audio_hour for worker in known.workers)
-    audio_seconds = sum(job.audio_seconds for job in known.waiting) + known.more_jobs * known.more_audio_seconds
-    busy = max((left for worker in known.workers for left in worker.busy_seconds), default=0.0)
-    due = NOW + busy + audio_seconds / 3600 * slowest + 1
-    waiting = tuple(replace(job, deadline=max(due, job.deadline)) for job in known.waiting)
-    assert decide(replace(known, waiting=waiting), remote, limits, NOW).slots == 0
+@given(FLEETS.filter(lambda fleet: fleet.workers), REMOTES, ALL_LIMITS, BEFORE)
+def test_where_all_are_in_time_with_enough_to_spare_nothing_is_sent(
+    fleet: Fleet, remote: Remote, limits: Limits, before: Decision | None
+) -> None:
+    slowest = max(worker.seconds_per_audio_hour for worker in fleet.workers)
+    work = sum(job.audio_seconds for job in fleet.waiting) / HOUR * slowest
+    running = max((left for worker in fleet.workers for left in worker.seconds_left), default=0.0)
+    calm = NOW + 1 + running + work + STAYING_SPARE_SECONDS
+    waiting = tuple(replace(job, deadline_at=calm) for job in fleet.waiting)
+    assert decide(replace(fleet, waiting=waiting), remote, limits, NOW, before).pays == 0
+
+
+@given(WAITING.filter(lambda jobs: any(job.may_leave for job in jobs)), BEFORE)
+def test_without_a_gpu_worker_it_is_open_at_once(waiting: tuple[WaitingJob, ...], before: Decision | None) -> None:
+    assert decide(Fleet((), waiting), REMOTE, LIMITS, NOW, before).slots > 0
