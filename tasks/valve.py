@@ -27,15 +27,15 @@ class Position:
 
     Attributes:
         slots: So many jobs may be at RunPod; 0 is closed.
-        reclaims: So many of those that only wait there are wanted at home.
-        wanted: What `slots` would be without a dry run.
+        reclaim: So many of those that only wait there are wanted at home.
+        pays: What `slots` would be without a dry run.
         why: In one sentence.
         at: When it was decided, by the server's clock.
     """
 
     slots: int
-    reclaims: int
-    wanted: int
+    reclaim: int
+    pays: int
     why: str
     at: float
 
@@ -67,12 +67,12 @@ class Valve:
         with reachable():
             before = self.position()
             at = server_time(self._redis)
-            position = Position(decision.slots, decision.reclaims, decision.wanted, decision.why, at)
+            position = Position(decision.slots, decision.reclaim, decision.pays, decision.why, at)
             with self._redis.pipeline() as pipe:
                 pipe.set(self._key, json.dumps(asdict(position)), ex=86400)
-                pipe.set(self._reclaims, decision.reclaims, ex=int(STALE_SECONDS))
+                pipe.set(self._reclaims, decision.reclaim, ex=int(STALE_SECONDS))
                 pipe.execute()
-        if (before.wanted > 0) != (decision.wanted > 0):
+        if (before.pays > 0) != (decision.pays > 0):
             logger.info("overflow: %s", decision.why)
 
     def position(self) -> Position:
