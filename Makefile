@@ -32,7 +32,7 @@ $(READY): $(BIN)/uv pyproject.toml uv.lock
 demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real worker, the real model
 	@$(BIN)/python -m tasks demo
 
-test: $(READY) ## All tests: real server, real workers, real model; about five minutes on two cores
+test: $(READY) ## All tests: real server, real workers, real model; about nine minutes on two cores
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-overflow: $(READY) ## The way to RunPod and back against an emulated one, with a matrix of faults; MATRIX=all runs all of it
