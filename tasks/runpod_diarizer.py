@@ -66,11 +66,6 @@ class RemoteDiarizer:
             OverflowRejected: Only RunPod may do it, and will not.
         """
         remote = self._record.remote
-        if remote is not None and not remote.is_sent:
-            # The bridge before died before it sent anything.
-            unsent = remote.attempt_id
-            self._patiently(lambda: self._endpoint.ledger.release(unsent))
-            remote = None
         if remote is None:
             remote = self._submit(recording, hints)
         elif remote.run_id is None:
@@ -85,7 +80,7 @@ class RemoteDiarizer:
             left_seconds=remote.gone_at - self._patiently(endpoint.now),
             stopping=endpoint.stopping,
             reclaimed=(lambda: False) if self._pinned else self._wanted_at_home,
-            alarm=endpoint.breaker.trip,
+            alarm=self._alarm,
         )
         try:
             end = run.follow(report)
@@ -153,7 +148,7 @@ class RemoteDiarizer:
             # Whoever runs the job by now has found a submission without an id, and has booked it as spent.
             self._endpoint.api(remote.base_url, remote.endpoint_id).cancel(run_id)
             raise
-        self._endpoint.breaker.close()
+        self._patiently(self._endpoint.breaker.close)
         logger.info(
             "job %s went to RunPod as run %s, for %.4f USD at most", self._record.id, run_id, remote.reserved_usd
         )
@@ -170,7 +165,8 @@ class RemoteDiarizer:
             self._not_now(OverflowUnavailable(f"RunPod will not take the job: {answer.says}"))
         self._over()
         cure = CURES.get(answer.status or 0)
-        self._endpoint.breaker.trip(f"{cure} ({answer.says})" if cure else answer.says, answer.retry_after_seconds)
+        why = f"{cure} ({answer.says})" if cure else answer.says
+        self._patiently(lambda: self._endpoint.breaker.trip(why, answer.retry_after_seconds))
         self._not_now(OverflowUnavailable(f"RunPod did not take the job: {answer.says}"))
 
     def _unknown(self, remote: RemoteRun, why: str) -> NoReturn:
@@ -240,6 +236,10 @@ class RemoteDiarizer:
 
     def _has_gpu(self) -> bool:
         return any(worker.role == "gpu" for worker in self._patiently(self._endpoint.registry.alive).values())
+
+    def _alarm(self, why: str) -> None:
+        with suppress(QueueUnavailable):  # it is said again at the next look
+            self._endpoint.breaker.trip(why)
 
     def _wanted_at_home(self) -> bool:
         try:

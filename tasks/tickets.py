@@ -80,7 +80,7 @@ def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = Non
         QueueUnavailable: The broker did not take it. Whether it has it after all cannot be known.
     """
     options = dict(record.ticket["options"])
-    if record.remote is not None:
+    if record.remote is not None and record.remote.is_sent:
         options["queue"] = RUNPOD  # whoever takes it must find the try there
     elif record.stays_home and options.get("queue") == ANYWHERE:
         options["queue"] = LOCAL

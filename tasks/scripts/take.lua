@@ -15,6 +15,13 @@ if state == 'due' and number ~= field('ticket_number') then return 'stale' end
 if state == 'running' then return 'held' end
 -- A try at a provider is found again by bridges alone, and a job that stays at home is not for them.
 local remote = field('remote')
+local known = remote and cjson.decode(remote)
+if known and not known.is_sent then
+  -- Its bridge died before it sent anything: there is no run, and nothing is owed.
+  redis.call('HDEL', prefix .. 'ledger:open', known.attempt_id)
+  redis.call('HDEL', key, 'remote')
+  remote = false
+end
 if remote and ARGV[11] ~= 'bridge' or not remote and ARGV[11] == 'bridge' and field('stays_home') then
   if state == 'due' then move('queued') end
   return 'elsewhere'
