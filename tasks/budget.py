@@ -1,38 +1,49 @@
-"""The ledger: what RunPod may bill, reserved before a job is sent there and settled after it.
+"""The ledger: what RunPod has cost today, and what the jobs that are there now may cost yet.
 
-Spent plus reserved never is above a day's budget, by upper bounds: each change is one step in Redis, and each may be
-repeated, so that a lost answer or a crash books nothing twice. A day is one of UTC. A reservation that is still open at
-midnight counts against the new day, on which it will be settled.
+Before a job is sent, an upper bound of its cost is reserved; after its end what it cost at most takes the reservation's
+place. Each step is one script of `tasks/scripts/ledger/`, so that neither a crash nor a race lets through more than the
+budget of the day.
+
+The day is UTC, by the server's clock. A reservation counts on every day on which it is open, and its cost on the day on
+which it is closed. So a job that runs over midnight counts on both days, as RunPod may bill it on either, and no day's
+bill exceeds its budget as long as the bounds hold; in the sum over the days it counts once.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redis import Redis
-
-from tasks.server import reachable
+from tasks.server import load_scripts, reachable
 from tasks.settings import Settings
 
-SCRIPT = Path(__file__).with_name("scripts") / "ledger" / "ledger.lua"
-MICRO = 1_000_000
+if TYPE_CHECKING:
+    from redis import Redis
+
+logger = logging.getLogger(__name__)
+
+SCRIPTS = Path(__file__).with_name("scripts") / "ledger"
+MICRO_USD = 1_000_000
+"""Redis keeps whole micro-dollars: sums of floats would drift."""
+FIRST_DAY = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
 class Spend:
-    """A day, as the ledger has it.
+    """How a day stands.
 
     Attributes:
-        day: Such as `2026-11-25`, of UTC.
-        spent_usd: Of runs that are over, by upper bounds.
-        reserved_usd: Of runs that are not.
+        day: The UTC day, as `2026-11-25`.
+        spent_usd: What has been spent, by upper bounds.
+        reserved_usd: What the jobs in flight may cost yet.
         in_flight: How many those are.
-        limit_usd: The day's budget.
-        shut: Why nothing more may be reserved today; None where it may.
+        limit_usd: The budget of a day.
+        shut: Why nothing is reserved for the rest of the day; None where it is not so.
     """
 
     day: str
@@ -44,65 +55,121 @@ class Spend:
 
     @property
     def left_usd(self) -> float:
-        """What may still be reserved."""
-        return 0.0 if self.shut else max(0.0, self.limit_usd - self.spent_usd - self.reserved_usd)
+        """What can still be reserved today."""
+        return max(0.0, self.limit_usd - self.spent_usd - self.reserved_usd)
 
 
 class Ledger:
-    """One for the fleet. Every method raises `QueueUnavailable` where Redis cannot be reached."""
+    """The budget of the fleet. May be shared by threads.
+
+    An attempt's id belongs to one submission: it is not reserved for again once it has been closed. Every method raises
+    `QueueUnavailable` where Redis cannot be reached; to call it again is safe, whether or not the first call counted.
+    """
 
     def __init__(self, client: Redis, settings: Settings) -> None:
-        self._prefix = settings.redis_key_prefix
-        self._limit_usd = settings.overflow_budget_usd_per_day
-        self._max_in_flight = settings.overflow_max_in_flight
-        self._script = client.register_script(SCRIPT.read_text())
         self._redis = client
+        self._prefix = settings.redis_key_prefix
+        self._limit = round(settings.overflow_budget_usd_per_day * MICRO_USD)
+        self._max_in_flight = settings.overflow_max_in_flight
+        self._scripts = load_scripts(client, SCRIPTS)
+        self._heard_of = 0
+        self._lock = threading.Lock()
 
     def reserve(self, attempt_id: str, usd: float, slots: int) -> str:
-        """Reserve what a run may cost: `reserved`, also where it has been before; else `no budget`, `no room`, `shut`.
+        """Set `usd` aside for an attempt that is about to be sent.
 
         Args:
-            attempt_id: Names the run, before it is submitted.
-            usd: Its upper bound.
-            slots: How many runs there may be, this one included; never more than OVERFLOW_MAX_IN_FLIGHT.
+            attempt_id: Of this one submission.
+            usd: Upper bound of what it may cost, more than nothing.
+            slots: Most attempts in flight, where that is less than `OVERFLOW_MAX_IN_FLIGHT`.
+
+        Returns:
+            `reserved`, also where this attempt's reservation is open already; else why it must not be sent: `no budget`
+            today, `no room` in flight, or `shut`. What is open stays so.
+
+        Raises:
+            ValueError: `usd` is no amount, or nothing.
         """
-        return str(self._call("reserve", attempt_id, usd, min(slots, self._max_in_flight)))
+        amount = _micro_usd(usd)
+        if amount == 0:
+            raise ValueError("a job at RunPod is never free")
+        most = min(slots, self._max_in_flight)
+        (outcome,) = self._call("reserve", attempt_id, amount, most, self._limit)
+        return str(outcome)
 
     def settle(self, attempt_id: str, usd: float) -> str:
-        """The run is over and has cost so much: `settled`, or `unknown` where that is known already."""
-        return str(self._call("settle", attempt_id, usd))
+        """The attempt has cost `usd` at most, which may be more than was reserved: `settled`.
+
+        `unknown` where there is no such reservation: it was closed before, or Redis has lost it.
+        """
+        cost = _micro_usd(usd)
+        reserved = self._close(attempt_id, cost)
+        if reserved is None:
+            return "unknown"
+        if cost > reserved:
+            logger.warning(
+                "attempt %s has cost up to %.6f USD and only %.6f were reserved: raise OVERFLOW_COLD_START_SECONDS "
+                "or OVERFLOW_SECONDS_PER_AUDIO_HOUR",
+                attempt_id,
+                cost / MICRO_USD,
+                reserved / MICRO_USD,
+            )
+        return "settled"
 
     def release(self, attempt_id: str) -> str:
-        """There is no such run, for certain."""
-        return str(self._call("release", attempt_id))
+        """RunPod has certainly not accepted the attempt, and nothing is spent: `released`, or `unknown`."""
+        return "unknown" if self._close(attempt_id, 0) is None else "released"
 
     def book(self, attempt_id: str) -> str:
-        """Nobody can know whether there is such a run: all that was reserved counts as spent."""
-        return str(self._call("book", attempt_id))
+        """Nobody can know what became of the attempt; all of its reservation is spent: `booked`, or `unknown`."""
+        return "unknown" if self._close(attempt_id, None) is None else "booked"
 
     def today(self) -> Spend:
-        """How the day stands."""
-        day, spent, reserved, in_flight, shut = self._call("today", "")
-        date = datetime.fromtimestamp(int(day) * 86400, UTC).date()
-        usd = int(spent) / MICRO, int(reserved) / MICRO
-        return Spend(date.isoformat(), *usd, int(in_flight), self._limit_usd, shut or None)
+        """How today stands."""
+        day, spent, reserved, in_flight, shut = self._call("today")
+        return Spend(
+            day=(FIRST_DAY + timedelta(days=day)).isoformat(),
+            spent_usd=spent / MICRO_USD,
+            reserved_usd=reserved / MICRO_USD,
+            in_flight=in_flight,
+            limit_usd=self._limit / MICRO_USD,
+            shut=shut,
+        )
 
-    def open_runs(self) -> dict[str, float]:
-        """What is reserved, by attempt."""
+    def open_attempts(self) -> dict[str, float]:
+        """The reservations in flight: USD by attempt."""
         with reachable():
-            stored: Any = self._redis.hgetall(self._prefix + "ledger:open")
-        return {attempt_id: int(micros) / MICRO for attempt_id, micros in stored.items()}
+            stored: Any = self._redis.hgetall(self._prefix + "budget:open")
+        return {attempt_id: int(amount) / MICRO_USD for attempt_id, amount in stored.items()}
 
     def shut(self, why: str) -> None:
-        """Reserve nothing more until the day is over: it cannot be known what has been spent."""
+        """Reserve nothing until the UTC day is over, or `reopen` is called: what has been spent is no longer known."""
         self._call("shut", why)
 
-    def reopen(self) -> None:
-        """The operator knows better."""
-        self._call("reopen", "")
+    def reopen(self) -> str | None:
+        """Reserve again, by what the ledger knows; why it was shut, None where it was not."""
+        (why,) = self._call("reopen")
+        return None if why is None else str(why)
 
-    def _call(self, act: str, attempt_id: str, usd: float = 0.0, slots: int = 0) -> Any:
-        limit = math.floor(self._limit_usd * MICRO)
-        arguments: list[str | int] = [self._prefix, act, attempt_id, math.ceil(round(usd * MICRO, 3)), limit, slots]
+    def _close(self, attempt_id: str, cost: int | None) -> int | None:
+        """What was reserved, in micro-dollars; `cost` takes its place, or all of it where that is None."""
+        (reserved,) = self._call("close", attempt_id, "" if cost is None else cost)
+        return None if reserved is None else int(reserved)
+
+    def _call(self, script: str, *arguments: Any) -> list[Any]:
         with reachable():
-            return self._script(args=arguments)
+            number, *answer = self._scripts[script](args=[self._prefix, self._heard_of, *arguments])
+        with self._lock:
+            self._heard_of = max(self._heard_of, number)
+        return list(answer)
+
+
+def _micro_usd(usd: float) -> int:
+    """Rounded up, but for the error of a float.
+
+    Raises:
+        ValueError: It is no amount.
+    """
+    if not math.isfinite(usd) or usd < 0:
+        raise ValueError(f"{usd} is no amount in USD")
+    return math.ceil(round(usd * MICRO_USD, 3))

@@ -11,19 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diarization.errors import AttemptsExhausted, Cancelled, DiarizationError, Expired, NoRoom, TransientError
 from tasks.job import JobRequest
 from tasks.record import JobRecord, State, describe, end_of
 from tasks.remote import RemoteRun
 from tasks.schedule import Schedule
-from tasks.server import connect, reachable
+from tasks.server import connect, load_scripts, reachable
 from tasks.settings import Settings
 from tasks.speed import Speed
-
-if TYPE_CHECKING:
-    from redis.commands.core import Script
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CLAIM_SECONDS = 30
@@ -59,12 +56,7 @@ class Records:
         self._redis = connect(settings, patient=patient)
         self._prefix = settings.redis_key_prefix
         self._retention_seconds = max(1, int(settings.queue_retention_days * 86400))
-        shared = (SCRIPTS / "shared.lua").read_text()
-        self._scripts: dict[str, Script] = {
-            path.stem: self._redis.register_script(shared + path.read_text())
-            for path in SCRIPTS.glob("*.lua")
-            if path.stem != "shared"
-        }
+        self._scripts = load_scripts(self._redis, SCRIPTS)
 
     def create(
         self,

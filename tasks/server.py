@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diarization.errors import QueueUnavailable
@@ -11,6 +12,7 @@ from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.commands.core import Script
 
 
 def connect(settings: Settings, *, patient: bool) -> Redis:
@@ -52,6 +54,16 @@ def reachable() -> Iterator[None]:
     except RedisError as error:
         # The client's messages name host and port, never the password.
         raise QueueUnavailable(f"Redis cannot be used: {error or type(error).__name__}") from None
+
+
+def load_scripts(client: Redis, folder: Path) -> dict[str, Script]:
+    """The Lua scripts of a folder by their names; its `shared.lua` begins each of them."""
+    shared = (folder / "shared.lua").read_text()
+    return {
+        path.stem: client.register_script(shared + path.read_text())
+        for path in folder.glob("*.lua")
+        if path.stem != "shared"
+    }
 
 
 def server_time(client: Redis) -> float:

@@ -139,7 +139,7 @@ class Settings(BaseSettings):
         default=0.00031, gt=0, le=1, description="What a second of the endpoint's GPU costs, in USD."
     )
     overflow_max_in_flight: int = Field(
-        default=3, ge=1, le=200, description="Jobs at RunPod at one time, and the threads of a bridge."
+        default=3, ge=1, le=1000, description="Jobs at RunPod at one time, and the threads of a bridge."
     )
     overflow_cold_start_seconds: float = Field(
         default=120, ge=0, le=3600, description="Upper bound on the start of a RunPod worker; reserved with each job."

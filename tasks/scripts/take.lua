@@ -18,7 +18,7 @@ local remote = field('remote')
 local known = remote and cjson.decode(remote)
 if known and not known.is_sent then
   -- Its bridge died before it sent anything: there is no run, and nothing is owed.
-  redis.call('HDEL', prefix .. 'ledger:open', known.attempt_id)
+  redis.call('HDEL', prefix .. 'budget:open', known.attempt_id)
   redis.call('HDEL', key, 'remote')
   remote = false
 end

@@ -223,4 +223,5 @@ def test_a_redis_that_lost_data_is_told_from_a_quiet_one(
             shutil.copytree(backup, folder)
         server.start()
         wait_until(lambda: "Redis has lost data" in worker.log)
+        wait_until(lambda: client.get("diarize:budget:shut"), what="nothing is sent to RunPod for the rest of the day")
         assert ("came back empty" if lost == "everything" else "came back with older data") in worker.log

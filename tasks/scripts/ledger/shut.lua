@@ -1,0 +1,4 @@
+-- Argument: why.
+close_valve(ARGV[3])
+changed()
+return { number }
