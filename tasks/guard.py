@@ -249,12 +249,12 @@ class GuardedTask(AnsweringTask):
 
     def _try_again(self, record: JobRecord, error: TransientError) -> NoReturn:
         most, cap_seconds = self.settings.queue_max_attempts, self.settings.queue_retry_cap_seconds
-        if error.wait_seconds is not None:
+        if error.counts and record.attempts >= most:
+            self._give_up(record, error)
+        elif error.wait_seconds is not None:
             wait_seconds = error.wait_seconds
         elif not error.counts:
             wait_seconds = min(cap_seconds, ELSEWHERE_SECONDS)
-        elif record.attempts >= most:
-            self._give_up(record, error)
         else:
             wait_seconds = backoff_seconds(record.attempts, self.settings.queue_retry_base_seconds, cap_seconds)
         self._store(lambda: self.records.retry(record.id, record.token, wait_seconds, error), State.DUE)

@@ -16,6 +16,8 @@ from tasks.settings import Settings
 
 KEPT = 30
 """Runs that are remembered: some hours of a burst, some weeks of canaries."""
+FAILURES_SECONDS = 6 * 3600.0
+"""A failure is held against a provider for so long: whoever gets nothing could not show that it works again."""
 PRIOR_RUNS = 4
 """Runs without a failure that a provider is credited with before it has been seen: one failure shuts nothing."""
 
@@ -56,19 +58,20 @@ class Measured:
     last_at: float
 
 
-def measure(outcomes: Sequence[Outcome]) -> Measured:
-    """Of the last runs."""
+def measure(outcomes: Sequence[Outcome], now: float) -> Measured:
+    """Of the last runs, at a time of the server's clock."""
     cold = [one.delay_seconds for one in outcomes if one.delay_seconds is not None and one.delay_seconds > WARM_SECONDS]
     speeds = [
         one.execution_seconds / one.audio_seconds * 3600
         for one in outcomes
         if one.audio_seconds and one.execution_seconds is not None
     ]
-    failed = sum(not one.worked for one in outcomes)
+    late = [one for one in outcomes if now - one.at < FAILURES_SECONDS]
+    failed = sum(not one.worked for one in late)
     return Measured(
         cold_seconds=quantiles(cold, n=4)[2] if len(cold) > 1 else (cold[0] if cold else None),
         seconds_per_audio_hour=median(speeds) if speeds else None,
-        failure_share=failed / (len(outcomes) + PRIOR_RUNS),
+        failure_share=failed / (len(late) + PRIOR_RUNS),
         last_at=max((one.at for one in outcomes), default=0.0),
     )
 

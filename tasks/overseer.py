@@ -40,8 +40,9 @@ class Overseer:
         """Decide, where this bridge leads."""
         if self._leads():
             spend, broken = self._ledger.today(), self._breaker.state()
-            measured, before = measure(self._outcomes.last()), self._valve.position()
-            self._valve.set(decide(self._fleet.snapshot(), spend, broken, measured, self._settings, before))
+            seen, before = self._fleet.snapshot(), self._valve.position()
+            measured = measure(self._outcomes.last(), seen.now)
+            self._valve.set(decide(seen, spend, broken, measured, self._settings, before))
 
     def _leads(self) -> bool:
         if self._redis.set(self._leader, self._worker, nx=True, ex=LEADER_SECONDS):

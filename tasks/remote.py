@@ -16,6 +16,10 @@ QUEUED, UNDER_WAY = "queued at runpod", "at runpod"
 """Stages of a job that is there."""
 
 
+SUBMISSION_SECONDS = 20.0
+"""What its submission may have taken."""
+
+
 @dataclass(frozen=True)
 class RemoteRun:
     """One try. Times are seconds since 1970.
@@ -24,13 +28,12 @@ class RemoteRun:
         attempt_id: Ours; names its reservation in the ledger.
         base_url: Of the API that it was submitted to; settings may have changed since.
         endpoint_id: Likewise.
-        intended_at: When it was thought of.
+        intended_at: When it was thought of, and then just before its submission.
         ttl_seconds: The provider has forgotten it for certain when so much time has passed.
         execution_timeout_seconds: The provider ends it when it has run for so long.
         reserved_usd: Its upper bound.
         is_sent: Whether its submission has begun: before that the provider has no such job.
         run_id: The provider's; None while the submission has not been answered.
-        submitted_at: When it had been answered.
     """
 
     attempt_id: str
@@ -42,7 +45,6 @@ class RemoteRun:
     reserved_usd: float
     is_sent: bool = False
     run_id: str | None = None
-    submitted_at: float | None = None
 
     def to_json(self) -> str:
         """As the record keeps it."""
@@ -57,4 +59,4 @@ class RemoteRun:
     @property
     def gone_at(self) -> float:
         """From then on the provider knows it no more, and runs it no more."""
-        return (self.submitted_at or self.intended_at) + self.ttl_seconds
+        return self.intended_at + SUBMISSION_SECONDS + self.ttl_seconds

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from ssl import SSLCertVerificationError
 from typing import Any
 
 import requests
@@ -49,7 +50,8 @@ class Answer:
         kind: What it means.
         status: HTTP's, where there was one.
         body: The JSON object that was answered, where it was one.
-        says: For people, without a secret.
+        says: For people, without a word of RunPod's own.
+        detail: What RunPod said is wrong. It may repeat the request, secrets and all.
         retry_after_seconds: Where the server asked for it.
     """
 
@@ -57,6 +59,7 @@ class Answer:
     status: int | None = None
     body: Mapping[str, Any] | None = None
     says: str = ""
+    detail: str = ""
     retry_after_seconds: float | None = None
 
 
@@ -95,12 +98,12 @@ class RunPodApi:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return _read(response, deadline)
+                return _read(response, deadline, self._key)
         except requests.ConnectTimeout:
             return Answer(Kind.UNREACHABLE, says="no connection within 3 s")
         except requests.ConnectionError as error:
             reason = getattr(error.args[0], "reason", None) if error.args else None
-            if isinstance(reason, NewConnectionError | SSLError):
+            if isinstance(reason, NewConnectionError) or _is_untrusted(reason):
                 return Answer(Kind.UNREACHABLE, says=f"no connection ({type(reason).__name__})")
             return Answer(Kind.UNCLEAR, says="the connection broke")
         except requests.Timeout:
@@ -121,7 +124,13 @@ class RunPodApi:
         return session
 
 
-def _read(response: requests.Response, deadline: float) -> Answer:
+def _is_untrusted(reason: Any) -> bool:
+    """Whether the server's certificate was refused. Any other error of TLS may come after the request was read."""
+    causes = (getattr(reason, "__cause__", None), getattr(reason, "__context__", None), *getattr(reason, "args", ()))
+    return isinstance(reason, SSLError) and any(isinstance(one, SSLCertVerificationError) for one in causes)
+
+
+def _read(response: requests.Response, deadline: float, key: str) -> Answer:
     status, raw = response.status_code, bytearray()
     # By `read1`, because `iter_content` waits until a piece is full, however long that drips.
     while piece := response.raw.read1(65536, decode_content=True):
@@ -129,23 +138,23 @@ def _read(response: requests.Response, deadline: float) -> Answer:
         if len(raw) > MAX_ANSWER_BYTES or time.monotonic() > deadline:
             return Answer(Kind.UNCLEAR, status, says=f"HTTP {status} with an answer that does not end")
     try:
-        body = json.loads(raw)
-    except ValueError:
+        body = json.loads(bytes(raw).replace(key.encode(), b"..."))  # should it repeat the request
+    except (ValueError, RecursionError):
         body = None
     body = body if isinstance(body, dict) else None
     if status == 200:
         kind = Kind.OK if body is not None else Kind.UNCLEAR
     else:
         kind = Kind.REFUSED if status in REFUSED else Kind.UNCLEAR
-    return Answer(kind, status, body, _says(status, body), _retry_after(response.headers.get("Retry-After")))
-
-
-def _says(status: int, body: Mapping[str, Any] | None) -> str:
-    """What was answered, in a line."""
     why = body.get("error") if body is not None else None
-    if body is None:
-        return f"HTTP {status}, and no JSON"
-    return f"HTTP {status}: {' '.join(why.split())[:200]}" if isinstance(why, str) else f"HTTP {status}"
+    return Answer(
+        kind,
+        status,
+        body,
+        says=f"HTTP {status}" if body is not None else f"HTTP {status}, and no JSON",
+        detail=" ".join(why.split()) if isinstance(why, str) else "",
+        retry_after_seconds=_retry_after(response.headers.get("Retry-After")),
+    )
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -17,14 +17,13 @@ from uuid import uuid4
 
 from diarization.diarizer import Report
 from diarization.errors import (
-    Cancelled,
     OverflowClosed,
     OverflowLost,
     OverflowRejected,
     OverflowUnavailable,
     QueueUnavailable,
 )
-from diarization.recording import Recording
+from diarization.recording import Recording, scrub
 from diarization.turns import Diarization, SpeakerHints
 from tasks.backend import wait_for_redis
 from tasks.job import RUNPOD
@@ -84,17 +83,17 @@ class RemoteDiarizer:
         )
         try:
             end = run.follow(report)
-        except Superseded:
+        except (Superseded, OverflowClosed):
             raise
-        except Cancelled:
+        except Exception:  # a cancel, or a bug: whatever it is, the run must not go on, nor its reservation stay
             self._settle(remote, run.stop())
             raise
-        return self._close(remote, end)
+        return self._close(remote, end, recording)
 
     def _submit(self, recording: Recording, hints: SpeakerHints) -> RemoteRun:
         thought = self._intend()
         self._reserve(thought)
-        remote = replace(thought, is_sent=True)
+        remote = replace(thought, is_sent=True, intended_at=self._patiently(self._endpoint.now))
         try:
             self._note(remote)
         except Superseded:
@@ -106,7 +105,7 @@ class RemoteDiarizer:
         if isinstance(run_id, str) and run_id:
             return self._accepted(remote, run_id)
         if answer.kind in (Kind.REFUSED, Kind.UNREACHABLE):
-            self._refused(remote, answer)
+            self._refused(remote, answer, recording)
         return self._unknown(remote, answer.says or "RunPod's answer names no id")
 
     def _intend(self) -> RemoteRun:
@@ -141,7 +140,7 @@ class RemoteDiarizer:
             self._not_now(OverflowClosed(why.get(outcome, f"the ledger is {outcome}")))
 
     def _accepted(self, remote: RemoteRun, run_id: str) -> RemoteRun:
-        accepted = replace(remote, run_id=run_id, submitted_at=self._patiently(self._endpoint.now))
+        accepted = replace(remote, run_id=run_id)
         try:
             self._note(accepted)
         except Superseded:
@@ -154,15 +153,16 @@ class RemoteDiarizer:
         )
         return accepted
 
-    def _refused(self, remote: RemoteRun, answer: Answer) -> NoReturn:
+    def _refused(self, remote: RemoteRun, answer: Answer, recording: Recording) -> NoReturn:
         """RunPod has no such job, for certain."""
         self._patiently(lambda: self._endpoint.ledger.release(remote.attempt_id))
         if answer.status in (400, 413):
-            logger.error("job %s: RunPod will not take it: %s", self._record.id, answer.says)
+            says = f"RunPod will not take the job: {answer.says}: {scrub(answer.detail, recording)}"
+            logger.error("job %s: %s", self._record.id, says)
             self._over(stays_home=not self._pinned)
             if self._pinned:
-                raise OverflowRejected(f"RunPod will not take the job: {answer.says}")
-            self._not_now(OverflowUnavailable(f"RunPod will not take the job: {answer.says}"))
+                raise OverflowRejected(says)
+            self._not_now(OverflowUnavailable(says))
         self._over()
         cure = CURES.get(answer.status or 0)
         why = f"{cure} ({answer.says})" if cure else answer.says
@@ -189,7 +189,7 @@ class RemoteDiarizer:
         )
         raise error
 
-    def _close(self, remote: RemoteRun, end: Ended) -> Diarization:
+    def _close(self, remote: RemoteRun, end: Ended, recording: Recording) -> Diarization:
         """Settle a run that is over; its result, or why there is none."""
         cost_usd = self._settle(remote, end)
         self._learn(end)
@@ -197,9 +197,10 @@ class RemoteDiarizer:
             provenance = end.result.provenance.model_copy(update={"provider": "runpod", "cost_usd": cost_usd})
             return end.result.model_copy(update={"provenance": provenance})
         error = end.error or OverflowLost("the run ended without a result")
+        error = type(error)(scrub(str(error), recording))
         home = end.comes_home and not self._pinned and self._has_gpu()
         self._over(cost_usd=cost_usd, stays_home=home)
-        if home and isinstance(error, OverflowClosed | OverflowLost):
+        if isinstance(error, OverflowClosed) or (home and isinstance(error, OverflowLost)):
             error.wait_seconds = 0.0
         raise error
 

@@ -12,7 +12,7 @@ from tasks.price import Price
 from tasks.records import Records
 from tasks.registry import Registry
 from tasks.runpod_api import RunPodApi
-from tasks.server import connect, server_time
+from tasks.server import connect, reachable, server_time
 from tasks.settings import Settings
 from tasks.valve import Valve
 
@@ -59,4 +59,5 @@ class Endpoint:
 
     def now(self) -> float:
         """The fleet's clock, which the records go by."""
-        return server_time(self._client)
+        with reachable():
+            return server_time(self._client)

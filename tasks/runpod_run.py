@@ -86,6 +86,7 @@ class Run:
         self._alarm = alarm
         self._stuck_at: float | None = None
         self._not_found = 0
+        self._phase: Phase | None = None
 
     def follow(self, report: Report) -> Ended:
         """Look again and again, until it is over.
@@ -116,7 +117,8 @@ class Run:
                 look = self._confirmed(look)
             if look.phase in (Phase.STOPPED, Phase.DONE, Phase.FAILED):
                 logger.info("run %s is stopped", self._run_id)
-                return Ended(delay_seconds=look.delay_seconds, execution_seconds=look.execution_seconds)
+                ran = 0.0 if look.phase is Phase.STOPPED and self._phase is Phase.QUEUED else None
+                return Ended(delay_seconds=look.delay_seconds, execution_seconds=look.execution_seconds or ran)
             if look.phase is Phase.GONE:
                 break
             if self._stopping.wait(look.wait_seconds or FIRST_LOOK_SECONDS):
@@ -131,6 +133,7 @@ class Run:
 
     def _end(self, look: Look) -> Ended | None:
         """How the run has ended, if it has."""
+        self._phase = look.phase
         self._not_found = self._not_found + 1 if look.phase is Phase.GONE else 0
         if look.phase in (Phase.DONE, Phase.FAILED):
             home = isinstance(look.error, OverflowLost)
@@ -155,7 +158,7 @@ class Run:
             return None if look.phase not in (Phase.DONE, Phase.FAILED) else self._end(look)
         logger.info("run %s had not begun, and a GPU here is free: the job comes home", self._run_id)
         error = OverflowClosed("the job came home: RunPod had not begun it, and a GPU here was free")
-        return Ended(None, error, True, look.delay_seconds, look.execution_seconds or 0.0)
+        return Ended(None, error, False, look.delay_seconds, look.execution_seconds or 0.0)
 
     def _is_gone(self) -> bool:
         """Whether it is the run that is unknown, and not the endpoint, nor a run that is too young to be known."""

@@ -7,6 +7,7 @@ error is the text that our handler wrote, or the SDK's JSON of an exception, of 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,5 +135,6 @@ def _plain(text: str) -> str:
 
 
 def _seconds(milliseconds: Any) -> float | None:
-    known = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool) and milliseconds >= 0
-    return milliseconds / 1000 if known else None
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+        return None
+    return milliseconds / 1000 if 0 <= milliseconds < math.inf else None

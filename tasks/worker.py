@@ -119,6 +119,7 @@ class GateStep(bootsteps.StartStopStep):
         self._gate = Gate(os.getpid())
         self._gate.prepare()
         self._beats: list[Beat] = []
+        self._bridge: Bridge | None = None
 
     def start(self, parent: Any) -> None:
         """Blocks; ends the process where a child cannot work."""
@@ -128,7 +129,7 @@ class GateStep(bootsteps.StartStopStep):
             if settings.worker_role == "gpu":
                 self._gate.wait(lambda: parent.pool._pool._pool, settings.queue_start_timeout_seconds, _heed_signals)
             else:
-                bridge = Bridge(settings)
+                bridge = self._bridge = Bridge(settings)
                 use(bridge)
                 signals.worker_shutting_down.connect(lambda **_: bridge.endpoint.stopping.set(), weak=False)
         except (DiarizationError, RedisUnfit) as error:
@@ -157,6 +158,8 @@ class GateStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""
+        if self._bridge is not None:
+            self._bridge.endpoint.stopping.set()  # a shutdown by remote control sends no signal
         for beat in self._beats:
             beat.stop()
         self._gate.remove()

@@ -2,7 +2,8 @@
 local state = field('state')
 if not state then return 'missing' end
 local waits = state == 'queued' or state == 'due'
-if waits and field('remote') then
+local remote = field('remote')
+if waits and remote and cjson.decode(remote).is_sent then
   -- It runs at a provider, whom a bridge has to tell.
   redis.call('HSET', key, 'cancel_requested', now)
   if state == 'due' then make_due(now) end

@@ -91,12 +91,31 @@ local function bequeath(state, retention_seconds)
   end
 end
 
+-- The job has nothing more to do with its run at a provider. Was it sent, then all that was reserved for it counts as
+-- spent, unless it has been settled; was it not, then nothing is owed.
+local function leave_run()
+  local stored = field('remote')
+  if not stored then return end
+  local run, open = cjson.decode(stored), prefix .. 'budget:open'
+  local held = redis.call('HGET', open, run.attempt_id)
+  redis.call('HDEL', key, 'remote')
+  if not held then return end
+  redis.call('HDEL', open, run.attempt_id)
+  redis.call('INCR', prefix .. 'budget:changes')
+  if not run.is_sent then return end
+  local spent = prefix .. 'budget:spent:' .. string.format('%d', math.floor(clock[1] / 86400))
+  redis.call('INCRBY', spent, held)
+  redis.call('EXPIRE', spent, 35 * 86400)
+  redis.call('HINCRBYFLOAT', key, 'cost_usd', held / 1e6)
+end
+
 -- An ended job keeps its URL and headers only as a dead letter, which can be replayed. Until Celery has been told of the
 -- end (`answered`), the job is in `unanswered`: so whoever waits for it hears of it, whoever dies.
 local function finish(state, name, value, retention_seconds)
   move(state)
   redis.call('HSET', key, name, value, 'ended_at', now)
-  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at', 'answered', 'speed', 'remote', 'stays_home')
+  redis.call('HDEL', key, 'stage', 'percent', 'cancel_requested', 'due_at', 'answered', 'speed', 'stays_home')
+  leave_run()
   if state ~= 'dead' then redis.call('HDEL', key, 'request') end
   redis.call('EXPIRE', key, retention_seconds)
   if state == 'cancelled' then redis.call('HDEL', key, 'taken_number') end  -- any ticket may say so

@@ -13,16 +13,15 @@ end
 if state == 'due' and number ~= field('ticket_number') then return 'stale' end
 -- Thrown away safely: should its runner be dead, the lease runs out and brings the job back.
 if state == 'running' then return 'held' end
--- A try at a provider is found again by bridges alone, and a job that stays at home is not for them.
-local remote = field('remote')
-local known = remote and cjson.decode(remote)
-if known and not known.is_sent then
-  -- Its bridge died before it sent anything: there is no run, and nothing is owed.
-  redis.call('HDEL', prefix .. 'budget:open', known.attempt_id)
-  redis.call('HDEL', key, 'remote')
+-- A run at a provider is found again by bridges alone, and a job that stays at home is not for them. Of one that was not
+-- sent there is nothing to find, nor for a GPU worker of one that has no id: that is booked, and done here.
+local remote, is_bridge = field('remote'), ARGV[11] == 'bridge'
+local run = remote and cjson.decode(remote)
+if run and (not run.is_sent or not is_bridge and type(run.run_id) ~= 'string') then
+  leave_run()
   remote = false
 end
-if remote and ARGV[11] ~= 'bridge' or not remote and ARGV[11] == 'bridge' and field('stays_home') then
+if remote and not is_bridge or not remote and is_bridge and field('stays_home') then
   if state == 'due' then move('queued') end
   return 'elsewhere'
 end

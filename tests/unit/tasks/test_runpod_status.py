@@ -76,13 +76,13 @@ def test_an_error_keeps_its_class_where_it_is_the_recording_s(said: Any, error: 
     assert (type(look.error), str(look.error)) == (error, message)
 
 
-@pytest.mark.parametrize("time", ["31", -1, None, True, {}])
+@pytest.mark.parametrize("time", ["31", -1, None, True, {}, float("inf"), float("nan")])
 def test_times_that_are_none_are_not_known(time: Any) -> None:
     assert read_status(told(status="FAILED", executionTime=time)).execution_seconds is None
 
 
 def test_what_is_measured_of_runpod() -> None:
-    nothing = measure([])
+    nothing = measure([], 10)
     assert (nothing.cold_seconds, nothing.seconds_per_audio_hour, nothing.failure_share) == (None, None, 0)
     runs = [
         Outcome(9, True, 40, 20, 1800),
@@ -90,8 +90,9 @@ def test_what_is_measured_of_runpod() -> None:
         Outcome(7, False),
         Outcome(6, True, 60, 8, 900),
     ]
-    known = measure(runs)
+    known = measure(runs, 10)
     assert known.cold_seconds == 65, "the upper quartile of 40 and 60, beyond both: so few are no bound"
     assert known.seconds_per_audio_hour == 40, "the median"
     assert known.failure_share == 1 / 8
     assert known.last_at == 9
+    assert measure([Outcome(7, False)] * 20, 7 + 6 * 3600).failure_share == 0, "it may work again by now"
