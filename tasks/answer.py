@@ -125,7 +125,7 @@ class AnsweringTask(SubmittedTask):
 
     def _wait(self, call: Callable[[], T]) -> T:
         """What `call` gives; while Redis cannot be used, wait for it rather than throw a job or its result away."""
-        return wait_for_redis(call, lambda error: isinstance(error, QueueUnavailable), f"job {self.request.id}")
+        return wait_for_redis(call, f"job {self.request.id}")
 
 
 def pinned(signature: Any, name: str) -> Any:

@@ -37,7 +37,12 @@ def passes(error: BaseException) -> bool:
     return False
 
 
-def wait_for_redis(call: Callable[[], T], passing: Callable[[Exception], bool], who: str) -> T:
+def is_unavailable(error: Exception) -> bool:
+    """Whether our own client could not use Redis."""
+    return isinstance(error, QueueUnavailable)
+
+
+def wait_for_redis(call: Callable[[], T], who: str, passing: Callable[[Exception], bool] = is_unavailable) -> T:
     """What `call` gives; while it raises what passes, `who` waits rather than throw a job or its result away."""
     wait_seconds = 0.5
     while True:
@@ -67,6 +72,6 @@ class WaitingBackend(RedisBackend):
         count = super().on_chord_part_return
         wait_for_redis(
             lambda: count(request, state, result, propagate, **options),
-            lambda error: self.always_retry and self.exception_safe_to_retry(error),
             f"the chord of job {request.id}",
+            lambda error: self.always_retry and self.exception_safe_to_retry(error),
         )

@@ -20,7 +20,7 @@ from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.record import State
 from tasks.records import Records
 from tasks.registry import Registry
-from tasks.server import server_time
+from tasks.server import lead, server_time
 from tasks.settings import Settings
 from tasks.tickets import PRIORITY_STEPS, publish, task_id
 
@@ -99,11 +99,10 @@ class Chores:
             logger.info("worker %s has been silent for an hour and is forgotten", worker)
 
     def _leads(self) -> bool:
-        key = self._prefix + "leader"
-        if self._redis.set(key, self._worker, nx=True, ex=LEADER_SECONDS):
+        how = lead(self._redis, self._prefix + "leader", self._worker, LEADER_SECONDS)
+        if how == "taken":
             logger.info("does the chores of the fleet from now on")
-            return True
-        return bool(self._redis.get(key) == self._worker and self._redis.expire(key, LEADER_SECONDS))
+        return how is not None
 
     def _missing(self) -> set[str]:
         """Jobs that need a ticket, have needed it for a while, and of whose tickets the broker knows nothing."""

@@ -13,6 +13,7 @@ from tasks.outcomes import Measured, Outcomes, measure
 from tasks.overflow import Decision, Limits
 from tasks.price import Price
 from tasks.remote import QUEUED, UNDER_WAY
+from tasks.server import lead
 from tasks.settings import Settings
 from tasks.snapshot import RunningJob, Snapshot
 from tasks.valve import Position, Valve
@@ -38,16 +39,11 @@ class Overseer:
 
     def round(self) -> None:
         """Decide, where this bridge leads."""
-        if self._leads():
+        if lead(self._redis, self._leader, self._worker, LEADER_SECONDS):
             spend, broken = self._ledger.today(), self._breaker.state()
             seen, before = self._fleet.snapshot(), self._valve.position()
             measured = measure(self._outcomes.last(), seen.now)
             self._valve.set(decide(seen, spend, broken, measured, self._settings, before))
-
-    def _leads(self) -> bool:
-        if self._redis.set(self._leader, self._worker, nx=True, ex=LEADER_SECONDS):
-            return True
-        return bool(self._redis.get(self._leader) == self._worker and self._redis.expire(self._leader, LEADER_SECONDS))
 
 
 def decide(

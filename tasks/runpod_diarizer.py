@@ -266,7 +266,7 @@ class RemoteDiarizer:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """What stands in Redis is worth a wait: what RunPod has begun must not be lost."""
-        return wait_for_redis(call, lambda error: isinstance(error, QueueUnavailable), f"job {self._record.id}")
+        return wait_for_redis(call, f"job {self._record.id}")
 
 
 def _body(remote: RemoteRun, recording: Recording, hints: SpeakerHints) -> dict[str, Any]:

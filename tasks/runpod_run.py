@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diarization.diarizer import Report
-from diarization.errors import OverflowClosed, OverflowLost, TransientError
+from diarization.errors import OverflowClosed, OverflowLost
 from diarization.turns import Diarization
 from tasks.remote import QUEUED, UNDER_WAY, RemoteRun
 from tasks.runpod_api import Kind, RunPodApi
@@ -111,10 +111,7 @@ class Run:
     def stop(self) -> Ended:
         """Have it stopped; where RunPod does not say that it has, nobody knows what it costs."""
         for _ in range(STOP_TRIES):
-            answer = self._api.cancel(self._run_id)
-            look = read_status(answer)
-            if look.phase is Phase.STOPPED:
-                look = self._confirmed(look)
+            look = self._cancel()
             if look.phase in (Phase.STOPPED, Phase.DONE, Phase.FAILED):
                 logger.info("run %s is stopped", self._run_id)
                 ran = 0.0 if look.phase is Phase.STOPPED and self._phase is Phase.QUEUED else None
@@ -126,10 +123,13 @@ class Run:
         logger.error("run %s cannot be stopped: it may go on until its time is over", self._run_id)
         return Ended()
 
-    def _confirmed(self, stopped: Look) -> Look:
-        """What the status says of a run that is told to be stopped: it knows how long it ran."""
-        look = read_status(self._api.status(self._run_id))
-        return look if look.phase in (Phase.STOPPED, Phase.DONE, Phase.FAILED) else stopped
+    def _cancel(self) -> Look:
+        """Have it stopped, once; what is said then, and by the status if it can be, which knows how long it ran."""
+        look = read_status(self._api.cancel(self._run_id))
+        if look.phase is not Phase.STOPPED:
+            return look
+        confirmed = read_status(self._api.status(self._run_id))
+        return confirmed if confirmed.phase in (Phase.STOPPED, Phase.DONE, Phase.FAILED) else look
 
     def _end(self, look: Look) -> Ended | None:
         """How the run has ended, if it has."""
@@ -151,9 +151,7 @@ class Run:
 
     def _come_home(self) -> Ended | None:
         """The job is wanted at home: only once RunPod has confirmed that it will not run."""
-        look = read_status(self._api.cancel(self._run_id))
-        if look.phase is Phase.STOPPED:
-            look = self._confirmed(look)
+        look = self._cancel()
         if look.phase is not Phase.STOPPED:
             return None if look.phase not in (Phase.DONE, Phase.FAILED) else self._end(look)
         logger.info("run %s had not begun, and a GPU here is free: the job comes home", self._run_id)
@@ -180,7 +178,7 @@ class Run:
         if now < min(self._gone_at, self._stuck_at or self._gone_at):
             return None
         stopped = self.stop()
-        error: TransientError = OverflowLost("RunPod gave no end of the run within its time")
+        error = OverflowLost("RunPod gave no end of the run within its time")
         return Ended(None, error, True, stopped.delay_seconds, stopped.execution_seconds)
 
     def _wait(self, seconds: float, phase: Phase, report: Report) -> None:

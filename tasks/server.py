@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from diarization.errors import QueueUnavailable
 from tasks.settings import Settings
@@ -70,6 +70,13 @@ def server_time(client: Redis) -> float:
     """The server's clock, which is the fleet's: seconds since 1970."""
     seconds, microseconds = client.time()
     return float(seconds + microseconds / 1e6)
+
+
+def lead(client: Redis, key: str, worker: str, seconds: int) -> Literal["taken", "kept"] | None:
+    """Lead, for so many seconds: whether that worker has taken the lock now, or had it; None where another leads."""
+    if client.set(key, worker, nx=True, ex=seconds):
+        return "taken"
+    return "kept" if client.get(key) == worker and client.expire(key, seconds) else None
 
 
 class RedisUnfit(Exception):

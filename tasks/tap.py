@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
@@ -18,8 +17,6 @@ from tasks.runpod_bridge import Bridge
 from tasks.runpod_endpoint import Endpoint
 from tasks.server import connect
 from tasks.settings import current_settings
-
-logger = logging.getLogger(__name__)
 
 DECIDE_EVERY_SECONDS = 2.0
 TURN_EVERY_SECONDS = 0.5
@@ -67,7 +64,7 @@ class TapStep(bootsteps.StartStopStep):
 
     def _look(self, endpoint: Endpoint) -> None:
         """Whether one more job may be taken."""
-        self._lets = False if endpoint.stopping.is_set() else endpoint.lets_one_more()
+        self._lets = not endpoint.stopping.is_set() and endpoint.lets_one_more()
 
     def _turn(self, parent: Any) -> None:
         is_open = ANYWHERE in parent.app.amqp.queues.consume_from

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+from redis.exceptions import RedisError
+
 from tasks.diarize import diarize
 from tasks.record import JobRecord
 from tests.standin import read_journal
@@ -20,3 +23,11 @@ def record(job: Any) -> JobRecord:
 def starts(folder: Path, path: str) -> int:
     """How often a job whose URL ends with `path` was begun."""
     return sum(line["event"] == "start" and line["what"].endswith(path) for line in read_journal(folder))
+
+
+def answers(redis: Redis) -> bool:
+    """Whether the server is there, also while it is restarted."""
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False

@@ -1,4 +1,5 @@
--- ARGV: 3 token, 4 stage, 5 percent, 6 the recording's seconds ('' = not known yet). Returns 'go on', 'cancel', or 'lost' where somebody else runs the job now.
+-- ARGV: 3 token, 4 stage, 5 percent, 6 the recording's seconds ('' = not known yet).
+-- Returns 'go on', 'cancel', or 'lost' where somebody else runs the job now.
 if field('state') ~= 'running' or field('token') ~= ARGV[3] then return 'lost' end
 redis.call('HSET', key, 'stage', ARGV[4], 'percent', ARGV[5])
 if ARGV[6] ~= '' then redis.call('HSET', key, 'audio_seconds', ARGV[6]) end

@@ -1,5 +1,6 @@
 -- ARGV: 3 token, 4 seconds to wait, 5 the error, 6 whether the attempt counts ('1' or '0'), 7 bytes of memory that the job
--- needs ('' = unknown). A try at a provider that is not over goes on, and so does its attempt. Returns 'due', or 'stale' where somebody else runs the job now.
+-- needs ('' = unknown). A try at a provider that is not over goes on, and so does its attempt.
+-- Returns 'due', or 'stale' where somebody else runs the job now.
 if field('token') ~= ARGV[3] then return 'stale' end
 if field('state') == 'running' then
   redis.call('HSET', key, 'last_error', ARGV[5])

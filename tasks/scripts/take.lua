@@ -1,7 +1,7 @@
 -- A worker met a ticket. ARGV: 3 number of the ticket, 4 worker, 5 max attempts, 6 retention, 7 to 9 the errors of a job
 -- that expired, was cancelled while its worker died, or has run out of attempts, 10 lease seconds, 11 role of the worker.
--- Returns 'missing', 'stale', 'held', 'follows', 'elsewhere', 'taken' or the state of an ended job. 'taken' counts the attempt and grows
--- the token: whoever holds an older token can write no more.
+-- Returns 'missing', 'stale', 'held', 'follows', 'elsewhere', 'taken' or the state of an ended job. 'taken' counts the
+-- attempt and grows the token: whoever holds an older token can write no more.
 local state = field('state')
 if not state then return 'missing' end
 local number, taken_number = ARGV[3], field('taken_number')

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 
 from diarization.errors import QueueUnavailable
 from tasks.celery import app
@@ -23,7 +22,7 @@ from tasks.runpod_bridge import diarize_on_runpod
 from tasks.valkey import EmbeddedValkey
 from tests.bridge import HASTY, emulated, ledger, start_bridge
 from tests.emulator import Emulator, Fault
-from tests.jobs import record
+from tests.jobs import answers, record
 from tests.processes import Worker, wait_until
 
 Start = Callable[..., Worker]
@@ -43,14 +42,8 @@ def ended(job: Any) -> bool:
 
 
 def restart(server: EmbeddedValkey, redis: Redis) -> None:
-    def answers() -> bool:
-        try:
-            return bool(redis.ping())
-        except RedisError:
-            return False
-
     server.start()
-    wait_until(answers)
+    wait_until(lambda: answers(redis))
 
 
 def test_redis_is_down_while_runpod_accepts_the_job(

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 
 from tasks.diarize import diarize
 from tasks.runpod_bridge import diarize_on_runpod
 from tasks.valkey import EmbeddedValkey
 from tests.bridge import HASTY, emulated, ledger, start_bridge
 from tests.emulator import Emulator, Settings
-from tests.jobs import record
+from tests.jobs import answers, record
 from tests.processes import ROOT, Worker, wait_until
 from tests.servers import serve_folder
 
@@ -27,13 +26,6 @@ PATHS = [f"sleep/{3 + n / 10}" for n in range(12)]
 
 def bridge(start: Start, emulator: Emulator) -> Worker:
     return start_bridge(start, emulator, arguments=("-A", "tests.hasty"), **{**HASTY, "QUEUE_LEASE_SECONDS": 4})
-
-
-def answers(redis: Redis) -> bool:
-    try:
-        return bool(redis.ping())
-    except RedisError:
-        return False
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["calm", "everything restarts"])

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 
 from diarization.errors import QueueUnavailable
 from tasks.diarize import diarize
@@ -22,7 +21,7 @@ from tasks.runpod_bridge import diarize_on_runpod
 from tasks.valkey import EmbeddedValkey
 from tests.bridge import HASTY, emulated, ledger, start_bridge
 from tests.emulator import Emulator
-from tests.jobs import record
+from tests.jobs import answers, record
 from tests.overflow.faults import BUSY, PINNED, Row, cases
 from tests.processes import Worker, wait_until
 
@@ -61,7 +60,7 @@ class Scene:
         if what == "restart redis":
             self.server.kill()
             self.server.start()
-            wait_until(self._answers)
+            wait_until(lambda: answers(self.redis))
         elif what == "silence":
             with self.emulator.outage():
                 time.sleep(2)
@@ -73,12 +72,6 @@ class Scene:
             with self.emulator.outage():
                 wait_until(lambda: self.emulator.jobs[run].is_final)
                 self.emulator.advance(1801)
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.redis.ping())
-        except RedisError:
-            return False
 
 
 def ended(job: Any) -> JobRecord | None:
