@@ -105,7 +105,7 @@ def test_a_cancel_while_no_bridge_is_up_stops_the_run(redis: Redis, start_worker
     job = diarize_on_runpod.delay("http://stand.in/wait/go")
     wait_until(lambda: record(job).stage == "at runpod")
     assert first.stop() == 0
-    assert record(job).state is State.DUE
+    assert record(job).state in (State.DUE, State.QUEUED), "it waits; the bridge may have issued it on its way out"
     job.revoke()
     assert not record(job).state.ended, "it runs at RunPod, who has to be told"
     start_bridge(start_worker, emulator)
