@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
+from diarization import canary
 from diarization.addresses import Network
 from diarization.errors import (
     DiskFull,
@@ -22,7 +23,10 @@ from diarization.errors import (
     UrlNotAllowed,
 )
 from diarization.fetch import STAGE, Clock, Report, fetch
-from diarization.recording import Recording, parse_url
+from diarization.recording import BUNDLED_SCHEME, Recording, parse_url
+
+BUNDLED = {canary.NAME: canary.CLIP}
+"""What comes along, by name."""
 
 _PREFIX = "diarize-recording-"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -46,8 +50,8 @@ def download(
 
     An http or https URL is fetched into a temporary file (no suffix, readable by its owner alone), which is gone when
     the context ends, whatever ended it; what a kill -9 leaves behind, `sweep_leftovers` removes. A file URL gives the
-    file where it lies, so whoever can write to `recordings_dir` is trusted not to swap it meanwhile. An empty file, or
-    one that is no audio, is left to decoding.
+    file where it lies, so whoever can write to `recordings_dir` is trusted not to swap it meanwhile; `bundled:` and a
+    name gives one of `BUNDLED`. An empty file, or one that is no audio, is left to decoding.
 
     Args:
         recording: What to fetch, with the headers to send.
@@ -72,7 +76,11 @@ def download(
         RecordingFetchFailed: Anything else between here and the server; it may work next time.
         DiskFull: No space for the temporary file.
     """
-    if parse_url(recording.url).scheme == "file":
+    parts = parse_url(recording.url)
+    if parts.scheme == BUNDLED_SCHEME:
+        yield _bundled(parts.path, report)
+        return
+    if parts.scheme == "file":
         path, size_bytes = _find(recording, recordings_dir, max_bytes)
         report(STAGE, size_bytes, size_bytes)
         yield path
@@ -109,6 +117,14 @@ def sweep_leftovers(directory: Path | None = None) -> int:
             finally:
                 os.close(descriptor)
     return swept
+
+
+def _bundled(name: str, report: Report) -> Path:
+    if name not in BUNDLED:
+        raise RecordingNotFound(f"{BUNDLED_SCHEME}:{name}: none of that name comes along with this version")
+    size_bytes = BUNDLED[name].stat().st_size
+    report(STAGE, size_bytes, size_bytes)
+    return BUNDLED[name]
 
 
 def _find(recording: Recording, recordings_dir: Path | None, max_bytes: int) -> tuple[Path, int]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from pyannote.core import SlidingWindowFeature
 
+from diarization import __version__
 from diarization.batches import FittingBatch, fit_segmentation
 from diarization.clustering import bound_clustering
 from diarization.decode import SAMPLE_RATE, decode
@@ -272,8 +272,4 @@ def _file(samples: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
-    for name in ("diarize-queue", "pyannote.audio", "torch"):
-        with suppress(PackageNotFoundError):  # a checkout may run without being installed
-            versions[name] = version(name)
-    return versions
+    return {"diarize-queue": __version__, **{name: version(name) for name in ("pyannote.audio", "torch")}}

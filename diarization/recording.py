@@ -10,7 +10,9 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 from diarization.errors import InvalidJob, UrlNotAllowed
 
-SCHEMES = ("http", "https", "file")
+BUNDLED_SCHEME = "bundled"
+"""Of recordings that come along with the software, such as `bundled:canary`; a worker that lacks one says so."""
+SCHEMES = ("http", "https", "file", BUNDLED_SCHEME)
 MAX_URL_CHARACTERS = 8192
 
 _AFTER_BRACKET = re.compile(r"\](:\d*)?\Z")  # urlsplit passes [::1]x
@@ -20,6 +22,7 @@ _FEWEST_CHARACTERS = 4
 _SHORT_CHARACTERS = 8
 _MALFORMED = "<malformed URL>"
 
+_BUNDLED_NAME = re.compile(r"[a-z0-9-]{1,32}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 # They frame the message, name the host or change which bytes come: not the caller's to set.
@@ -54,7 +57,7 @@ def parse_url(url: str) -> SplitResult:
     Whether its host may be fetched from is decided later, by the worker that resolves it.
 
     Raises:
-        UrlNotAllowed: Not http, https or file; no host; malformed in any way.
+        UrlNotAllowed: Not http, https, file or bundled; no host; malformed in any way.
     """
     if not isinstance(url, str) or not url:
         raise UrlNotAllowed("a recording's URL must be a non-empty string")
@@ -74,15 +77,22 @@ def parse_url(url: str) -> SplitResult:
         shown = repr(parts.scheme) if parts.scheme and parts.netloc else "of this URL"
         raise UrlNotAllowed(f"scheme {shown} is not one of {', '.join(SCHEMES)}")
     if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise UrlNotAllowed("a file URL must not name a host: write file:///folder/name.wav")
-        if not parts.path.startswith("/") or parts.query or parts.fragment:
-            raise UrlNotAllowed("a file URL is an absolute path and nothing else; percent-encode '?' and '#'")
+        _check_file(parts)
+    elif parts.scheme == BUNDLED_SCHEME:
+        if not _names_a_bundled(url):
+            raise UrlNotAllowed(f"a recording that comes along is {BUNDLED_SCHEME}: and its name, and nothing else")
     elif not parts.hostname:
         raise UrlNotAllowed("the URL names no host")
     elif port == 0:
         raise UrlNotAllowed("port 0 cannot be connected to")
     return parts
+
+
+def _check_file(parts: SplitResult) -> None:
+    if parts.netloc not in ("", "localhost"):
+        raise UrlNotAllowed("a file URL must not name a host: write file:///folder/name.wav")
+    if not parts.path.startswith("/") or parts.query or parts.fragment:
+        raise UrlNotAllowed("a file URL is an absolute path and nothing else; percent-encode '?' and '#'")
 
 
 def redact_url(url: str) -> str:
@@ -99,9 +109,14 @@ def redact_url(url: str) -> str:
     except ValueError:
         return _MALFORMED
     if not host and (parts.scheme != "file" or parts.netloc):
-        return _MALFORMED
+        return url if _names_a_bundled(url) else _MALFORMED
     host = f"[{host}]" if ":" in host else host
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
+
+
+def _names_a_bundled(url: str) -> bool:
+    scheme, _, name = url.partition(":")
+    return scheme.lower() == BUNDLED_SCHEME and bool(_BUNDLED_NAME.fullmatch(name))
 
 
 def unsigned_url(url: str) -> str:

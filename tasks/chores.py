@@ -34,7 +34,7 @@ OLDEST = 1000
 SMALL = 5000
 """Up to so many messages every round reads them all; above, only a round in which the counts do not fit."""
 EVERYTHING_EVERY = 60
-"""And each of so many rounds: copies of tickets can make counts fit that do not."""
+"""And each of so many rounds of a leader: copies of tickets can make counts fit that do not."""
 PAGE = 500
 
 _QUEUES = [queue + step for queue in (ANYWHERE, LOCAL, RUNPOD) for step in PRIORITY_STEPS]
@@ -52,6 +52,7 @@ class Chores:
         self._ledger = Ledger(client, settings)
         self._retention_seconds = settings.queue_retention_days * 86400
         self._rounds = 0
+        self._led = 0
         self._redis = client
         self._prefix = settings.redis_key_prefix
         self._worker = worker
@@ -63,10 +64,12 @@ class Chores:
         if not self._leads():
             self._suspects = set()
             return []
+        self._led += 1
         missing = self._missing()
         lost, self._suspects = sorted(missing & self._suspects), missing
         for job_id in lost:
             self._reissue(job_id)
+        self._call_home()
         self._forget()
         return lost
 
@@ -117,7 +120,7 @@ class Chores:
             queued, queued_count, unanswered, unanswered_count, *lengths = pipe.execute()
         waiting = {str(one) for one in (*queued, *unanswered)}
         fits = sum(lengths) > SMALL and queued_count + unanswered_count <= sum(lengths)
-        if not waiting or (fits and self._rounds % EVERYTHING_EVERY):
+        if not waiting or (fits and self._led % EVERYTHING_EVERY):
             return set()
         for job_id in self._ticketed():
             waiting.discard(job_id)
@@ -132,6 +135,20 @@ class Chores:
                 start += PAGE
         for _, held in self._redis.hscan_iter(self._prefix + "unacked", count=PAGE):
             yield task_id(json.loads(held)[0])
+
+    def _call_home(self) -> None:
+        """Jobs whose run at RunPod is over by RunPod's own rules, and that no bridge is there to look after."""
+        if self._led % EVERYTHING_EVERY or any(one.role == "bridge" for one in self._registry.alive().values()):
+            return
+        now = server_time(self._redis)
+        for queue in (RUNPOD + step for step in PRIORITY_STEPS):
+            for message in self._redis.lrange(self._prefix + queue, 0, OLDEST - 1):
+                record = self._records.get(task_id(json.loads(message)))
+                if record is None or record.remote is None or record.ticket["options"].get("queue") == RUNPOD:
+                    continue
+                if now > record.remote.gone_at and (number := self._records.renumber(record.id)) is not None:
+                    publish(self._app.tasks[record.ticket["task"]], record, number=number, again=True, at=now)
+                    logger.warning("job %s waited for a bridge, and its run is over: it is done here", record.id)
 
     def _reissue(self, job_id: str) -> None:
         record = self._records.get(job_id)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from redis import Redis
 
 from tasks import line, overflow
-from tasks.breaker import Breaker, Open
+from tasks.breaker import Breaker
 from tasks.budget import Ledger, Spend
+from tasks.canary import Canary
 from tasks.fleet import Fleet
 from tasks.job import ANYWHERE
 from tasks.outcomes import Measured, Outcomes, measure
@@ -36,28 +37,33 @@ class Overseer:
         self._ledger = Ledger(client, settings)
         self._breaker = Breaker(client, settings)
         self._outcomes = Outcomes(client, settings)
+        self._canary = Canary(client, settings)
 
     def round(self) -> None:
         """Decide, where this bridge leads."""
         if lead(self._redis, self._leader, self._worker, LEADER_SECONDS):
-            spend, broken = self._ledger.today(), self._breaker.state()
             seen, before = self._fleet.snapshot(), self._valve.position()
             measured = measure(self._outcomes.last(), seen.now)
-            self._valve.set(decide(seen, spend, broken, measured, self._settings, before))
+            failed = self._canary.round(seen.now, measured.last_at)
+            spend, broken = self._ledger.today(), self._breaker.state()
+            shut = broken.why if broken else failed or spend.shut
+            self._valve.set(decide(seen, spend, shut, measured, self._settings, before))
 
 
 def decide(
-    seen: Snapshot, spend: Spend, broken: Open | None, measured: Measured, settings: Settings, before: Position
+    seen: Snapshot, spend: Spend, shut: str | None, measured: Measured, settings: Settings, before: Position
 ) -> Decision:
-    """The policy's decision over what is known."""
+    """The policy's decision over what is known; `shut` is why RunPod gets nothing, whatever waits."""
     price = Price.of(settings)
+    first = next((job for job in seen.waiting if job.queue == ANYWHERE), None)
+    audio_seconds = price.bound_audio_seconds(first.audio_seconds if first else None)
     limits = Limits(
         max_in_flight=settings.overflow_max_in_flight,
         budget_left_usd=spend.left_usd,
-        job_cost_bound_usd=price.bound_usd(price.execution_timeout_seconds(settings.diarization_max_hours * 3600)),
+        job_cost_bound_usd=price.bound_usd(price.execution_timeout_seconds(audio_seconds)),
         dry_run=settings.overflow_dry_run,
     )
-    remote = _remote(seen, spend, broken, measured, settings)
+    remote = _remote(seen, spend, shut, measured, settings)
     return overflow.decide(_fleet(seen), remote, limits, seen.now, Decision(before.slots, "", pays=before.pays))
 
 
@@ -80,7 +86,7 @@ def _fleet(seen: Snapshot) -> line.Fleet:
     return line.Fleet(workers, waiting, seen.waiting_jobs - len(seen.waiting), seen.mean_audio_seconds)
 
 
-def _remote(seen: Snapshot, spend: Spend, broken: Open | None, measured: Measured, settings: Settings) -> line.Remote:
+def _remote(seen: Snapshot, spend: Spend, shut: str | None, measured: Measured, settings: Settings) -> line.Remote:
     """RunPod, as its last runs and those that are there show it."""
     cold = measured.cold_seconds or line.Remote.cold_start_seconds
     speed = measured.seconds_per_audio_hour or line.Remote.seconds_per_audio_hour
@@ -97,7 +103,7 @@ def _remote(seen: Snapshot, spend: Spend, broken: Open | None, measured: Measure
         cold_start_seconds=max(cold, longest),
         seconds_per_audio_hour=speed,
         failure_share=measured.failure_share,
-        breaker=broken.why if broken else spend.shut,
+        breaker=shut,
     )
 
 

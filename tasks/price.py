@@ -18,6 +18,8 @@ WARM_SECONDS = 2.0
 """A job that waited for less found a warm worker: none was started for it (the scaler adds one after 4 s)."""
 SHORTEST_TIMEOUT_SECONDS, LONGEST_TIMEOUT_SECONDS = 120.0, 7 * 86400.0
 """RunPod allows 5 s to 7 days; a recording of seconds still is fetched and decoded."""
+LENGTH_SPARE = 1.5
+"""Callers know the length of a meeting roughly; a run that this was too little for is done again without it."""
 QUEUE_SECONDS = 1800.0
 """How long a run may wait at RunPod beside its execution: then it is worth nothing to anybody."""
 
@@ -31,12 +33,14 @@ class Price:
         cold_start_seconds: Upper bound on a worker's start.
         idle_seconds: Before an idle worker is stopped.
         seconds_per_audio_hour: Upper bound on what a worker takes for an hour of audio.
+        max_audio_seconds: No recording is longer.
     """
 
     usd_per_second: float
     cold_start_seconds: float
     idle_seconds: float
     seconds_per_audio_hour: float
+    max_audio_seconds: float
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -46,7 +50,14 @@ class Price:
             settings.overflow_cold_start_seconds,
             settings.overflow_idle_seconds,
             settings.overflow_seconds_per_audio_hour,
+            settings.diarization_max_hours * 3600,
         )
+
+    def bound_audio_seconds(self, expected_audio_seconds: float | None) -> float:
+        """What a recording's length is taken for where a caller has said what is expected, or nothing."""
+        if expected_audio_seconds is None:
+            return self.max_audio_seconds
+        return min(self.max_audio_seconds, LENGTH_SPARE * expected_audio_seconds)
 
     def execution_timeout_seconds(self, audio_seconds: float) -> float:
         """RunPod ends the run of a recording of at most so many seconds after this time."""

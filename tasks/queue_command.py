@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,6 +20,9 @@ from tasks.settings import current_settings
 from tasks.snapshot import RunningJob, Snapshot
 from tasks.valve import Valve
 
+if TYPE_CHECKING:
+    from tasks.canary import Sighting
+
 NO_BRIDGE = "off: no bridge is alive"
 
 
@@ -28,27 +32,40 @@ def queue(
     ] = False,
 ) -> None:
     """Show the fleet: what waits and runs, the workers with their speed, and when all will be done."""
-    from tasks.fleet import Fleet  # noqa: PLC0415 - Celery takes half a second to import
+    # Celery takes half a second to import.
+    from tasks.canary import Canary  # noqa: PLC0415
+    from tasks.fleet import Fleet  # noqa: PLC0415
 
     settings = current_settings()
     with connect(settings, patient=False) as client:
         snapshot = Fleet(client, settings).snapshot()
         position, today = Valve(client, settings).position(), Ledger(client, settings).today()
+        canary = Canary(client, settings).last()
     has_bridge = any(worker.role == "bridge" for worker in snapshot.workers.values())
     if json_object:
         valve = {"slots": position.slots, "why": position.why if has_bridge else NO_BRIDGE}
-        print_line(json_line({**as_json(snapshot), "valve": valve, "budget": budget_command.as_json(today)}))
+        last = asdict(canary) if canary else None
+        budget = budget_command.as_json(today)
+        print_line(json_line({**as_json(snapshot), "valve": valve, "budget": budget, "canary": last}))
         return
     console = make_console()
     overflow = {
         "overflow": position.why if has_bridge else NO_BRIDGE,
         "budget": budget_command.summary(today) if has_bridge or today.spent_usd or today.in_flight else "",
+        "canary": _told(canary) if canary and has_bridge else "",
     }
     console.print(facts_text({**summary(snapshot), **overflow}), soft_wrap=True)
     for table in (workers_table(snapshot), running_table(snapshot)):
         if table.row_count:
             console.print()
             console.print(table)
+
+
+def _told(canary: Sighting) -> str:
+    """The last canary in one line."""
+    if canary.ended_at is None:
+        return f"on its way since {local_time(canary.sent_at)}" + (f"; {canary.failure}" if canary.failure else "")
+    return f"{canary.failure or canary.note or 'right'}, {local_time(canary.ended_at)}"
 
 
 def as_json(snapshot: Snapshot) -> dict[str, Any]:

@@ -17,7 +17,7 @@ QUEUED, UNDER_WAY = "queued at runpod", "at runpod"
 
 
 SUBMISSION_SECONDS = 20.0
-"""What its submission may have taken."""
+"""What its submission may have taken; `take.lua` knows it, too."""
 
 
 @dataclass(frozen=True)

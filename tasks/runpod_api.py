@@ -1,7 +1,7 @@
-"""RunPod's endpoint API over HTTP: what was answered, and what that means. It decides nothing.
+"""RunPod's two APIs over HTTP, of jobs and of management: what was answered, and what that means. It decides nothing.
 
-Source: https://docs.runpod.io/serverless/endpoints/operation-reference; what is in doubt there is read cautiously: only
-a status that says that a job was not accepted is taken for a refusal.
+Sources: https://docs.runpod.io/serverless/endpoints/operation-reference, https://docs.runpod.io/api-reference-v2. What
+is in doubt there is read cautiously: only a status that says that a job was not accepted is taken for a refusal.
 """
 
 from __future__ import annotations
@@ -63,29 +63,13 @@ class Answer:
     retry_after_seconds: float | None = None
 
 
-class RunPodApi:
-    """One endpoint, as one API key sees it. Each thread has a session of its own, made when it first asks."""
+class _Api:
+    """One of RunPod's, as one key sees it. Each thread has a session of its own, made when it first asks."""
 
-    def __init__(self, base_url: str, endpoint_id: str, api_key: str) -> None:
-        self._root = f"{base_url.rstrip('/')}/{endpoint_id}"
+    def __init__(self, root: str, api_key: str) -> None:
+        self._root = root
         self._key = api_key
         self._own = threading.local()
-
-    def run(self, body: Mapping[str, Any]) -> Answer:
-        """Submit a job, by one request: there is no way to submit it twice and have it done once."""
-        return self._ask("POST", "run", body)
-
-    def status(self, run_id: str) -> Answer:
-        """How a job stands."""
-        return self._ask("GET", f"status/{run_id}")
-
-    def cancel(self, run_id: str) -> Answer:
-        """Have a job stopped. What has ended stays as it is."""
-        return self._ask("POST", f"cancel/{run_id}")
-
-    def health(self) -> Answer:
-        """Jobs and workers of the endpoint, by state."""
-        return self._ask("GET", "health")
 
     def _ask(self, method: str, operation: str, body: Mapping[str, Any] | None = None) -> Answer:
         deadline = time.monotonic() + WHOLE_SECONDS
@@ -118,10 +102,48 @@ class RunPodApi:
             session = self._own.session = requests.Session()
             session.trust_env = False  # neither a proxy nor a .netrc may see the key
             session.headers["Authorization"] = f"Bearer {self._key}"
+            session.headers["User-Agent"] = "diarize-queue"
             # No retries below: a repeated POST is a second job, and a repeated GET is the poll's own business.
             for scheme in ("https://", "http://"):
                 session.mount(scheme, HTTPAdapter(max_retries=0))
         return session
+
+
+class RunPodApi(_Api):
+    """The jobs of one endpoint."""
+
+    def __init__(self, base_url: str, endpoint_id: str, api_key: str) -> None:
+        super().__init__(f"{base_url.rstrip('/')}/{endpoint_id}", api_key)
+
+    def run(self, body: Mapping[str, Any]) -> Answer:
+        """Submit a job, by one request: there is no way to submit it twice and have it done once."""
+        return self._ask("POST", "run", body)
+
+    def status(self, run_id: str) -> Answer:
+        """How a job stands."""
+        return self._ask("GET", f"status/{run_id}")
+
+    def cancel(self, run_id: str) -> Answer:
+        """Have a job stopped. What has ended stays as it is."""
+        return self._ask("POST", f"cancel/{run_id}")
+
+    def health(self) -> Answer:
+        """Jobs and workers of the endpoint, by state."""
+        return self._ask("GET", "health")
+
+
+class RunPodManagement(_Api):
+    """What an account has set up: another service than that of its jobs."""
+
+    def __init__(self, base_url: str, api_key: str) -> None:
+        super().__init__(base_url.rstrip("/"), api_key)
+
+    def max_workers(self, endpoint_id: str) -> int | None:
+        """How many workers an endpoint may have; None where RunPod does not say, as to a key made for jobs alone."""
+        answer = self._ask("GET", f"serverless/{endpoint_id}")
+        workers = answer.body.get("workers") if answer.kind is Kind.OK and answer.body else None
+        most = workers.get("max") if isinstance(workers, dict) else None
+        return most if isinstance(most, int) and not isinstance(most, bool) else None
 
 
 def _is_untrusted(reason: Any) -> bool:

@@ -113,7 +113,9 @@ class RemoteDiarizer:
         endpoint, price, settings = self._endpoint, self._endpoint.price, self._endpoint.settings
         if broken := self._patiently(endpoint.breaker.state):
             self._not_now(OverflowUnavailable(broken.why))
-        timeout = price.execution_timeout_seconds(settings.diarization_max_hours * 3600)
+        # The length that the caller expects is believed once: the attempt before may have shown that it was too short.
+        expected = self._record.audio_seconds if self._record.attempts == 1 else None
+        timeout = price.execution_timeout_seconds(price.bound_audio_seconds(expected))
         remote = RemoteRun(
             attempt_id=str(uuid4()),
             base_url=settings.runpod_endpoint_base_url,

@@ -123,6 +123,11 @@ class Settings(BaseSettings):
         default="https://api.runpod.ai/v2", description="Of RunPod's endpoint API; RunPod's SDK reads the same name."
     )
 
+    runpod_management_base_url: str = Field(
+        default="https://api.runpod.io/v2",
+        description="Of RunPod's management API, which is asked for the endpoint's max workers.",
+    )
+
     overflow_deadline_seconds: float = Field(
         default=900,
         gt=0,
@@ -153,6 +158,12 @@ class Settings(BaseSettings):
         le=36_000,
         description="Upper bound on what a RunPod worker takes for an hour of audio; longer runs are ended.",
     )
+    overflow_canary_hours: float = Field(
+        default=24,
+        ge=0,
+        le=72,
+        description="An endpoint without a job for so long gets one of 10 s, which keeps it awake; 0 never sends one.",
+    )
     overflow_dry_run: bool = Field(
         default=False, description="The valve stays shut, and the log says what it would have sent."
     )
@@ -160,15 +171,20 @@ class Settings(BaseSettings):
         default=(), description="CIDRs, comma-separated, that RunPod can reach though they are not public (a VPN)."
     )
 
-    @field_validator("runpod_endpoint_base_url")
+    @field_validator("runpod_endpoint_base_url", "runpod_management_base_url")
     @classmethod
-    def _is_the_endpoint_api(cls, value: str) -> str:
+    def _is_a_base_url(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
             raise ValueError("must be an http or https URL")
-        if parts.hostname == "api.runpod.io":
-            raise ValueError("api.runpod.io is RunPod's management API; jobs go to https://api.runpod.ai/v2")
         return value.rstrip("/")
+
+    @field_validator("runpod_endpoint_base_url")
+    @classmethod
+    def _is_the_endpoint_api(cls, value: str) -> str:
+        if urlsplit(value).hostname == "api.runpod.io":
+            raise ValueError("api.runpod.io is RunPod's management API; jobs go to https://api.runpod.ai/v2")
+        return value
 
     @field_validator("diarization_allowed_networks", "overflow_reachable_networks", mode="before")
     @classmethod

@@ -73,14 +73,23 @@ def task_id(message: Mapping[str, Any]) -> str:
     return str(message.get("headers", {}).get("id"))
 
 
-def publish(task: Task[Any, Any], record: JobRecord, *, number: int | None = None, again: bool = False) -> None:
-    """Publish the record's ticket; `again` puts it first in line.
+def publish(
+    task: Task[Any, Any], record: JobRecord, *, number: int | None = None, again: bool = False, at: float = 0.0
+) -> None:
+    """Publish the record's ticket.
+
+    Args:
+        task: The job's task.
+        record: The job.
+        number: The ticket's; None is the record's newest.
+        again: Whether it is first in line.
+        at: The server's clock, where a run at a provider that is over by then is no reason to go there.
 
     Raises:
         QueueUnavailable: The broker did not take it. Whether it has it after all cannot be known.
     """
     options = dict(record.ticket["options"])
-    if record.remote is not None and record.remote.is_sent:
+    if record.remote is not None and record.remote.is_sent and at <= record.remote.gone_at:
         options["queue"] = RUNPOD  # whoever takes it must find the try there
     elif record.stays_home and options.get("queue") == ANYWHERE:
         options["queue"] = LOCAL

@@ -40,6 +40,7 @@ def start_bridge(start_worker: Callable[..., Worker], emulator: Emulator, **sett
         RUNPOD_API_KEY=settings.pop("RUNPOD_API_KEY", emulator.settings.api_key),
         RUNPOD_ENDPOINT_ID=settings.pop("RUNPOD_ENDPOINT_ID", emulator.settings.endpoint_id),
         RUNPOD_ENDPOINT_BASE_URL=settings.pop("RUNPOD_ENDPOINT_BASE_URL", emulator.url),
+        RUNPOD_MANAGEMENT_BASE_URL=settings.pop("RUNPOD_MANAGEMENT_BASE_URL", emulator.url),
         **settings,
     )
 

@@ -16,6 +16,7 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
                         for one each, `bug` is an error this project does not know); without a number, all do
     /leak               fails with an unknown error that says the whole URL and the headers
     /huge/200000        answers with so many turns of a second
+    bundled:canary      a meeting of 10 s with 2 speakers; of 30 s where a file `sick` stands in STANDIN_DIR
     /none, /nan         answers with what is no diarization, or with one that is no JSON
     /exit/9/1           the process ends with that status at the first attempt; without the second number, at each
     /kill/1             the process kills itself with SIGKILL, likewise
@@ -42,6 +43,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from diarization import canary
 from diarization.diarizer import DiarizerOptions, Report
 from diarization.errors import DiarizationError, ModelUnavailable, from_code
 from diarization.recording import Recording
@@ -90,6 +92,8 @@ class StandIn:
     ) -> Diarization:
         verb, *rest = urlsplit(recording.url).path.strip("/").split("/")
         seconds, speakers, worked_seconds = 30.0, 2, 0.0
+        if recording.url == canary.URL:
+            seconds = 30.0 if (Path(os.environ["STANDIN_DIR"]) / "sick").exists() else canary.AUDIO_SECONDS
         if verb in ("turns", "work", "quiet"):
             seconds = float(rest[0])
         if verb == "turns":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from diarization import __version__, canary
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.recording import Recording
 from diarization.turns import Diarization, SpeakerHints
@@ -57,6 +58,13 @@ def test_after_a_cancelled_job_the_answer_is_the_same_as_at_home(emulator: Emula
     assert f"job {cancelled} failed" in log
     assert f"job {cancelled} done" not in log
     assert log.count("model loaded in") == 1
+
+
+def test_it_answers_the_canary(emulator: Emulator) -> None:
+    told = wait(emulator, submit_url(emulator, canary.URL))
+    answer = Diarization.from_json(told["output"])
+    assert canary.complaint(answer) is None
+    assert answer.provenance.versions["diarize-queue"] == __version__
 
 
 def test_limits_and_address_rules_are_the_same(emulator: Emulator, site: Site) -> None:

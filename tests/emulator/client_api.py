@@ -1,4 +1,8 @@
-"""The endpoint's API, as clients see it: https://docs.runpod.io/serverless/endpoints/operation-reference."""
+"""The endpoint's API, as clients see it: https://docs.runpod.io/serverless/endpoints/operation-reference.
+
+Beside it, though RunPod has it at another host, the management API's page of the endpoint:
+https://docs.runpod.io/api-reference-v2/serverless/get-a-serverless-endpoint.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ def client_app(endpoint: Endpoint) -> web.Application:
     )
     api = ClientApi(endpoint)
     routes = app.router
+    routes.add_get("/v2/serverless/{endpoint}", api.managed, name="managed", allow_head=False)
     routes.add_post("/v2/{endpoint}/run", api.run, name="run")
     routes.add_post("/v2/{endpoint}/runsync", api.runsync, name="runsync")
     routes.add_get("/v2/{endpoint}/status/{id}", api.status, name="status", allow_head=False)
@@ -91,6 +96,11 @@ class ClientApi:
 
     async def health(self, request: web.Request) -> web.Response:
         return web.json_response(health(self._endpoint))
+
+    async def managed(self, request: web.Request) -> web.Response:
+        settings = self._endpoint.settings
+        workers = {"min": settings.active_workers, "max": settings.max_workers}
+        return web.json_response({"id": settings.endpoint_id, "name": "emulated", "workers": workers})
 
     def _job(self, request: web.Request) -> Job:
         self._endpoint.tick()

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from diarization import canary
 from diarization.addresses import Network
 from diarization.download import download, sweep_leftovers
 from diarization.errors import (
@@ -714,3 +715,16 @@ def test_a_file_that_may_not_be_read(fetch: Fetch, shelf: Path) -> None:
 def test_a_folder_can_be_served(fetch: Fetch, shelf: Path) -> None:
     with serve_folder(shelf) as site, fetch(f"{site.url}/a%20b.wav") as path:
         assert path.read_bytes() == BODY
+
+
+# What comes along.
+
+
+def test_a_recording_that_comes_along(fetch: Fetch) -> None:
+    heard: list[tuple[str, int, int]] = []
+    with fetch(canary.URL, report=lambda *said: heard.append(said)) as path:
+        assert path.read_bytes()[:4] == b"fLaC"
+        size = path.stat().st_size
+    assert path.exists()
+    assert heard == [("download", size, size)]
+    _fails(fetch("bundled:no-such"), RecordingNotFound, "none of that name comes along with this version")

@@ -15,6 +15,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from diarization import canary
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.errors import ModelUnavailable, OutOfMemory
 from diarization.pipeline import load
@@ -47,6 +48,10 @@ def test_the_turns_of_the_sample_are_those_of_stock() -> None:
     assert list(ours.provenance.stage_seconds) == ["download", "decode", "segmentation", "embedding", "clustering"]
     assert set(ours.provenance.versions) >= {"torch", "pyannote.audio"}
     assert [len(speaker.embedding or ()) for speaker in ours.speakers] == [256, 256]
+
+
+def test_the_canary_has_its_known_answer() -> None:
+    assert canary.complaint(pyannote().diarize(Recording(canary.URL), NO_HINTS, ignore)) is None
 
 
 def noise(seconds: float) -> NDArray[np.float32]:

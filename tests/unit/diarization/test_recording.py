@@ -108,6 +108,7 @@ def test_what_is_shown(url: str, shown: str) -> None:
         "https://example.com",
         "file:///recordings/a%3Fb.wav",
         "file://localhost/recordings/a.wav",
+        "bundled:canary",
     ],
 )
 def test_a_url_of_a_recording_passes_as_it_is(url: str) -> None:
@@ -144,6 +145,10 @@ def test_a_url_of_a_recording_passes_as_it_is(url: str) -> None:
         ("file:a.wav", "absolute path"),
         ("file:///a?b.wav", "absolute path"),
         ("file:///a#b.wav", "absolute path"),
+        *(
+            (f"bundled:{rest}", "bundled: and its name")
+            for rest in ("", "//canary", "/canary", "../a", "a?b", "a#b", "A")
+        ),
         ("http://example.com/" + "a" * MAX_URL_CHARACTERS, f"at most {MAX_URL_CHARACTERS}"),
     ],
 )

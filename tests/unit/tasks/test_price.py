@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tasks.price import Price
 from tasks.settings import Settings
 
-PRICE = Price(usd_per_second=0.00031, cold_start_seconds=120, idle_seconds=5, seconds_per_audio_hour=200)
+PRICE = Price(
+    usd_per_second=0.00031, cold_start_seconds=120, idle_seconds=5, seconds_per_audio_hour=200, max_audio_seconds=43200
+)
 SECONDS = st.floats(0, 50_000)
 
 
@@ -23,6 +25,12 @@ def test_it_is_what_the_settings_say() -> None:
 def test_a_run_has_time_for_its_recording_within_what_runpod_allows(hours: float, seconds: float) -> None:
     assert PRICE.execution_timeout_seconds(hours * 3600) == seconds
     assert seconds <= PRICE.ttl_seconds(seconds) <= 604_800
+
+
+def test_what_a_caller_expects_narrows_the_bound() -> None:
+    assert PRICE.bound_audio_seconds(None) == 43_200
+    assert PRICE.bound_audio_seconds(3600) == 5400
+    assert PRICE.bound_audio_seconds(40_000) == 43_200
 
 
 @given(execution=SECONDS, delay=st.none() | SECONDS)
