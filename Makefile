@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue bench-overflow chaos runpod-emulator clean
+.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue bench-overflow chaos runpod-emulator runpod-live-check clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -73,6 +73,9 @@ bench-memory: $(READY) ## Peak memory of jobs of 1, 3 and 10 hours; the stages a
 
 bench-gpu: $(READY) ## On a GPU: ours and stock, and several jobs in a row
 	@$(BIN)/python -m benchmarks.bench_gpu
+
+runpod-live-check: $(READY) ## Ten minutes with your own RunPod endpoint: does all go there as with the emulator? It costs cents
+	@$(BIN)/python -m benchmarks.runpod_live_check $(ARGS)
 
 runpod-emulator: $(READY) ## RunPod's API on loopback, with the real handler behind it; ARGS='--max-workers 2 …'
 	@$(BIN)/python -m tests.emulator $(ARGS)
