@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from typing import Any
 
@@ -131,7 +132,9 @@ class GateStep(bootsteps.StartStopStep):
             else:
                 bridge = self._bridge = Bridge(settings)
                 use(bridge)
-                signals.worker_shutting_down.connect(lambda **_: bridge.endpoint.stopping.set(), weak=False)
+                signals.worker_shutting_down.connect(
+                    lambda **_: _leave(bridge, settings.queue_grace_seconds), weak=False
+                )
         except (DiarizationError, RedisUnfit) as error:
             logger.critical("this worker cannot start: %s", error)
             self._gate.remove()
@@ -200,6 +203,19 @@ class BeatStep(bootsteps.StartStopStep):
             beat.stop()
 
     terminate = stop
+
+
+def _leave(bridge: Bridge, grace_seconds: float) -> None:
+    """Leave the runs to another bridge, which finds them in the records; without Redis nothing else is left to do."""
+
+    def end() -> None:
+        logger.warning("the grace of %g s is over: this bridge ends, and its runs go on", grace_seconds)
+        os._exit(0)
+
+    bridge.endpoint.stopping.set()
+    timer = threading.Timer(grace_seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _heed_signals() -> None:

@@ -64,6 +64,24 @@ def test_redis_is_down_while_runpod_accepts_the_job(
         assert ledger(redis).today().in_flight == 0
 
 
+def test_a_bridge_is_told_to_end_while_redis_is_down(
+    redis: Redis, server: EmbeddedValkey, start_worker: Start, tmp_path: Path
+) -> None:
+    with emulated(tmp_path) as emulator:
+        first = hasty(start_worker, emulator, QUEUE_GRACE_SECONDS=2, OVERFLOW_SECONDS_PER_AUDIO_HOUR=600)
+        job = diarize_on_runpod.delay("http://stand.in/wait/go")
+        wait_until(lambda: record(job).stage == "at runpod")
+        server.kill()
+        wait_until(lambda: "waits for Redis" in first.log or "Trying again to connect" in first.log)
+        assert first.stop() == 0
+        restart(server, redis)
+        second = hasty(start_worker, emulator)
+        (tmp_path / "go").touch()
+        wait_until(lambda: ended(job), seconds=60)
+        assert (record(job).state, len(emulator.submissions)) == (State.DONE, 1)
+        assert "is found again as run" in second.log
+
+
 def test_redis_is_down_while_runpod_refuses_the_key(
     redis: Redis, server: EmbeddedValkey, start_worker: Start, tmp_path: Path
 ) -> None:
