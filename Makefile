@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue bench-overflow chaos runpod-emulator runpod-live-check clean
+.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos runpod-emulator runpod-live-check clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,6 +64,9 @@ chaos: $(READY) ## A soak that kills, freezes and cuts things while jobs run; SE
 
 bench-queue: $(READY) ## What a job costs the queue, beside plain Celery, with 10 to 20,000 jobs waiting
 	@$(BIN)/python -m benchmarks.queue
+
+bench-scale: $(READY) ## 64 workers and 20,000 jobs in scaled time: throughput beside the ideal, what Redis does for it; 10 minutes
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 bench-overflow: $(READY) ## What the valve's policy is worth beside four simpler ones, in simulated days; about a minute
 	@$(BIN)/python -m benchmarks.overflow $(if $(SEED),--seed $(SEED)) $(if $(DAYS),--days $(DAYS))
