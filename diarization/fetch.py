@@ -14,14 +14,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
-import io
 import re
 import socket
-import ssl
 import string
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import SplitResult, quote, unquote, urljoin
 
 from diarization.addresses import Network, canonical_host, connect
@@ -34,9 +32,7 @@ from diarization.errors import (
     UrlNotAllowed,
 )
 from diarization.recording import Recording, parse_url, redact_url
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from diarization.wire import Wire, reason_of
 
 Report = Callable[[str, int, int], None]
 
@@ -179,7 +175,7 @@ def _answer(
         connection = http.client.HTTPConnection(host, port)
         # Only used to write the Host header, which leaves out the scheme's own port.
         connection.default_port = _PORTS[scheme]
-        wire = _Wire(sock, clock.tick)
+        wire = Wire(sock, clock.tick)
         connection.sock = cast(socket.socket, wire)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
@@ -198,17 +194,9 @@ def _connect(scheme: str, host: str, port: int, allowed_networks: tuple[Network,
         return connect(host, port, allowed_networks=allowed_networks, tick=clock.tick, tls=scheme == "https")
     except socket.gaierror as error:
         failure = RecordingNotFound if error.errno in _NO_SUCH_HOST else RecordingFetchFailed
-        raise failure(f"host {host} cannot be resolved: {_reason(error)}") from None
+        raise failure(f"host {host} cannot be resolved: {reason_of(error)}") from None
     except OSError as error:
-        raise RecordingFetchFailed(f"no connection to {host} port {port}: {_reason(error)}") from None
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid ({error.verify_message.rstrip('.')})"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or type(error).__name__})"
-    return error.strerror or type(error).__name__
+        raise RecordingFetchFailed(f"no connection to {host} port {port}: {reason_of(error)}") from None
 
 
 def _check_answer(response: http.client.HTTPResponse, shown: str) -> None:
@@ -241,42 +229,3 @@ def _receive(response: http.client.HTTPResponse, save: Callable[[bytes], object]
     if clock.done_bytes < clock.total_bytes:
         raise RecordingFetchFailed(f"the connection broke off: {clock.progress()}")
     clock.finish()
-
-
-class _Wire(io.RawIOBase):
-    """A socket as `http.client` needs it, whose every wait is cut into slices by the socket's timeout."""
-
-    def __init__(self, sock: socket.socket, tick: Callable[[], None]) -> None:
-        # `http.client` would take the end of the connection for the end of the head.
-        self.may_end = False
-        self._sock = sock
-        self._tick = tick
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        count = self._in_slices(lambda: self._sock.recv_into(buffer))
-        if not count and not self.may_end:
-            raise RecordingFetchFailed("the connection ended before the answer's head did")
-        return count
-
-    def sendall(self, data: bytes) -> None:
-        while data:
-            data = data[self._in_slices(lambda: self._sock.send(data)) :]  # noqa: B023 - called at once
-
-    def close(self) -> None:
-        """Nothing: `http.client` closes its end before the body is read; who opened the socket closes it."""
-
-    def _in_slices(self, move: Callable[[], int]) -> int:
-        while True:
-            self._tick()
-            try:
-                return move()
-            except TimeoutError:
-                continue
-            except OSError as error:
-                raise RecordingFetchFailed(f"the connection broke: {_reason(error)}") from None

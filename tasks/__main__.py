@@ -34,6 +34,7 @@ from tasks.records import Records
 from tasks.settings import SettingsError, current_settings
 from tasks.valkey import EmbeddedValkeyError
 from tasks.waiting import JobLost, JobsDisplay, wait_for
+from tasks.webhooks_command import app as webhooks_app
 
 DONE, FAILED, WRONG_USAGE, NO_CONNECTION, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -54,6 +55,7 @@ app = typer.Typer(
 
 app.add_typer(dead_app, name="dead")
 app.add_typer(budget_app, name="budget")
+app.add_typer(webhooks_app, name="webhooks")
 app.command(epilog="Example: diarize-queue queue")(queue)
 app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")(bench)
 
@@ -99,6 +101,12 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option(help="A name for what is asked; all jobs of one name have one answer.")
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL that is told of the job's end; it needs WEBHOOK_SECRET at the workers.")
+    ] = None,
+    webhook_result: Annotated[
+        bool, typer.Option("--webhook-result", help="The webhook brings the result along.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the results and print them.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Wait for at most so many seconds.")] = None,
     format_name: Format = None,
@@ -122,6 +130,8 @@ def submit(
         "expected_audio_seconds": expected_audio_seconds,
         "deadline_seconds": deadline_seconds,
         "idempotency_key": idempotency_key,
+        "webhook": webhook,
+        "webhook_result": webhook_result,
         "headers": dict(_header(line) for line in _header_lines(header or [])),
     }
     for url in urls:  # all or none: nothing is submitted where one of them cannot be

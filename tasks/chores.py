@@ -94,8 +94,10 @@ class Chores:
             for state in State:
                 if state.ended:
                     pipe.zremrangebyscore(f"{self._prefix}state:{state}", "-inf", until)
-            pipe.zremrangebyscore(self._prefix + "jobs:unanswered", "-inf", until)
-            *removed, _ = pipe.execute()
+            for index in ("jobs:unanswered", "webhooks", "webhooks:dead"):
+                pipe.zremrangebyscore(self._prefix + index, "-inf", until)
+            ended = sum(state.ended for state in State)
+            removed = pipe.execute()[:ended]
         if any(removed):
             logger.info("%d jobs are past their retention and forgotten", sum(removed))
         for worker in self._registry.forget_dead():

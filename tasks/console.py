@@ -72,6 +72,8 @@ def as_json(record: JobRecord, *, with_result: bool = False) -> dict[str, Any]:
         "error": dict(record.error) if record.error else None,
         "last_error": dict(record.last_error) if record.last_error else None,
         "history": [dict(life) for life in record.history],
+        "webhook_told_at": record.webhook_told_at,
+        "webhook_error": record.webhook_error,
     }
     return {**view, "result": record.result} if with_result else view
 
@@ -163,6 +165,7 @@ def job_details(record: JobRecord) -> Text:
         "error": error_text(record.error) if record.error else "",
         "last error": error_text(record.last_error) if record.last_error and record.last_error != record.error else "",
         "history": "; ".join(map(_past_life, record.history)),
+        "webhook": _webhook(record),
     }
     lines = [
         Text(f"{name:<11}").append(value, STATE_STYLES[record.state] if name == "state" else "")
@@ -170,6 +173,16 @@ def job_details(record: JobRecord) -> Text:
         if value
     ]
     return Text("\n").join(lines)
+
+
+def _webhook(record: JobRecord) -> str:
+    """How its delivery stands; the URL may hold a token, and is not shown."""
+    if record.webhook_told_at:
+        return f"taken {local_time(record.webhook_told_at)}"
+    if record.webhook is None:
+        return ""
+    tried = f"not taken {record.webhook_tries} times: {printable(record.webhook_error or '')}"
+    return tried if record.webhook_tries else "to be told of the end"
 
 
 def _past_life(life: Mapping[str, Any]) -> str:

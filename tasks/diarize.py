@@ -22,6 +22,8 @@ def diarize(
     deadline_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
+    webhook: str | None = None,
+    webhook_result: bool = False,
 ) -> Diarization:
     """Find out who speaks when in the recording at `url`.
 
@@ -41,6 +43,8 @@ def diarize(
         headers: Sent along when the recording is fetched; kept as secrets.
         idempotency_key: Names what is asked for: submitted again with the same key, by whichever producer, the same
             request has the same answer, until QUEUE_RETENTION_DAYS after its end.
+        webhook: http or https URL, told of the job's end by a signed POST, at least once (docs/webhooks.md).
+        webhook_result: Whether that brings the result along.
     """
     return self.diarize(
         url=url,
@@ -52,4 +56,6 @@ def diarize(
         deadline_seconds=deadline_seconds,
         headers=headers,
         idempotency_key=idempotency_key,
+        webhook=webhook,
+        webhook_result=webhook_result,
     )

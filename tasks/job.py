@@ -22,8 +22,8 @@ ANYWHERE, LOCAL, RUNPOD = "diarize", "diarize.local", "diarize.runpod"
 MAX_AUDIO_SECONDS = 240 * 3600.0
 """DIARIZATION_MAX_HOURS can be no larger."""
 
-_HINTS = frozenset(("expected_audio_seconds", "deadline_seconds"))
-"""What helps to plan a job and changes nothing of its answer: it stands in fields of the record of its own."""
+_ASIDE = frozenset(("expected_audio_seconds", "deadline_seconds", "webhook", "webhook_result"))
+"""What changes nothing of a job's answer: it stands in fields of the record of its own."""
 
 
 class JobRequest(BaseModel):
@@ -39,6 +39,8 @@ class JobRequest(BaseModel):
         deadline_seconds: The job should be done so long after it may start; None stands for OVERFLOW_DEADLINE_SECONDS.
         headers: Sent along when the recording is fetched, such as `{"Authorization": "Bearer …"}`. Kept as secrets.
         idempotency_key: Names what is asked for: all jobs of one key have one answer, which is worked out once.
+        webhook: Told of the job's end by a POST; http or https. A secret.
+        webhook_result: Whether that brings the result along.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -52,6 +54,8 @@ class JobRequest(BaseModel):
     deadline_seconds: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=200)
+    webhook: str | None = Field(default=None, repr=False)
+    webhook_result: bool = False
 
     @field_validator("headers", mode="before")
     @classmethod
@@ -75,6 +79,7 @@ class JobRequest(BaseModel):
             raise InvalidJob(first_complaint(error)) from None
         # Each is valid, or raises.
         _ = request.recording, request.hints
+        request._check_webhook()
         return request
 
     @classmethod
@@ -100,6 +105,19 @@ class JobRequest(BaseModel):
             num_speakers=self.num_speakers, min_speakers=self.min_speakers, max_speakers=self.max_speakers
         )
 
+    def _check_webhook(self) -> None:
+        if self.webhook is None:
+            if self.webhook_result:
+                raise InvalidJob("webhook_result: there is no webhook= to bring it to")
+            return
+        try:
+            parts = parse_url(self.webhook)
+            if parts.scheme not in ("http", "https") or parts.username is not None:
+                raise UrlNotAllowed("must be an http or https URL without a user")
+            canonical_host(parts.hostname or "")
+        except UrlNotAllowed as error:
+            raise InvalidJob(f"webhook: {error.message}") from None
+
     def queue(self, reachable: Sequence[IPv4Network | IPv6Network] = ()) -> str:
         """The queue for it: where it may run is known from what it asks for.
 
@@ -124,17 +142,17 @@ class JobRequest(BaseModel):
     @property
     def fingerprint(self) -> str:
         """The same for requests that ask for the same: signatures of the URL and headers may differ."""
-        answer = self.model_dump(mode="json", exclude={"headers", "idempotency_key", *_HINTS})
+        answer = self.model_dump(mode="json", exclude={"headers", "idempotency_key", *_ASIDE})
         asked = {**answer, "url": unsigned_url(self.url)}
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that were given and decide the answer, as JSON types. They hold secrets."""
-        return self.model_dump(mode="json", exclude_defaults=True, exclude=set(_HINTS))
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=set(_ASIDE))
 
     def shown_options(self) -> dict[str, Any]:
         """The options that were given, decide the answer and may be shown."""
-        hidden = {"url", "headers", "idempotency_key", *_HINTS}
+        hidden = {"url", "headers", "idempotency_key", *_ASIDE}
         return self.model_dump(mode="json", exclude_defaults=True, exclude=hidden)
 
 

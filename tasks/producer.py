@@ -86,8 +86,9 @@ class SubmittedTask(Task[Any, Any]):
             request = self._checked(job_id, args or (), kwargs or {})
             schedule = Schedule.of(options)
             ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, options.get("queue"))})
-            # With callbacks or a place in a group the job must end by itself; a plain one may be the one that stands.
-            shares = task_id is None and not any(options.get(name) for name in _TIES)
+            # With callbacks, a webhook or a place in a group it must end by itself; else the one that stands may do.
+            own_end = any(options.get(name) for name in _TIES) or request.webhook is not None
+            shares = task_id is None and not own_end
             submission = self.records.create(job_id, request, ticket, schedule, shares=shares)
             if submission.outcome == "differs":
                 raise another_request(submission)

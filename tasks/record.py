@@ -15,6 +15,7 @@ from typing import Any, Self
 from diarization.errors import Cancelled, DiarizationError, Expired, from_code
 from tasks.remote import RemoteRun
 from tasks.speed import Speed
+from tasks.webhook import Webhook
 
 
 class State(StrEnum):
@@ -63,6 +64,10 @@ class JobRecord:
         remote: A try at a provider that is not over.
         stays_home: Whether a provider was tried in vain, so that the own GPUs are to do it.
         cost_usd: What they have cost, at most.
+        webhook: Where its end is to be told; gone once it has been, but for a dead letter.
+        webhook_tries: Deliveries that failed.
+        webhook_error: Why the last one did.
+        webhook_told_at: When its receiver took it.
         history: The lives of a dead letter before its replays, oldest first.
     """
 
@@ -97,6 +102,10 @@ class JobRecord:
     remote: RemoteRun | None = field(default=None, repr=False)
     stays_home: bool = False
     cost_usd: float = 0.0
+    webhook: Webhook | None = field(default=None, repr=False)
+    webhook_tries: int = 0
+    webhook_error: str | None = None
+    webhook_told_at: float | None = None
     history: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
@@ -135,9 +144,10 @@ _READERS: Mapping[str, Any] = {
     **dict.fromkeys(
         ("options", "request", "ticket", "result", "error", "last_error", "rejected", "history"), json.loads
     ),
-    **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes"), int),
+    **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes", "webhook_tries"), int),
     **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float),
-    **dict.fromkeys(("audio_seconds", "deadline_at", "cost_usd"), float),
+    **dict.fromkeys(("audio_seconds", "deadline_at", "cost_usd", "webhook_told_at"), float),
+    "webhook": Webhook.parse,
     "remote": RemoteRun.parse,
     "stays_home": "1".__eq__,
     "speed": Speed.parse,

@@ -21,6 +21,7 @@ from tasks.schedule import Schedule
 from tasks.server import connect, load_scripts, reachable
 from tasks.settings import Settings
 from tasks.speed import Speed
+from tasks.webhook import Webhook
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CLAIM_SECONDS = 30
@@ -88,6 +89,8 @@ class Records:
             fields["deadline_seconds"] = f"{deadline_seconds:.3f}"
             if request.expected_audio_seconds is not None:
                 fields["audio_seconds"] = f"{request.expected_audio_seconds:.3f}"
+            if request.webhook is not None:
+                fields["webhook"] = Webhook(request.webhook, request.webhook_result).to_json()
         if schedule.expires_at is not None:
             fields["expires_at"] = f"{schedule.expires_at:.3f}"
         if rejected is not None:
@@ -242,6 +245,32 @@ class Records:
     def issued(self, job_id: str, ticket_number: int) -> None:
         """The ticket of a job that was due has been published."""
         self._call("issued", job_id, ticket_number)
+
+    def claim_webhooks(self, limit: int, claim_seconds: int) -> list[str]:
+        """Ids of ended jobs whose webhooks are due; each is the caller's to deliver within `claim_seconds`."""
+        return [str(one) for one in self._call("claim_webhooks", "", limit, claim_seconds)]
+
+    def webhook_told(self, job_id: str, ended_at: float | None) -> None:
+        """The receiver has taken the webhook of that end."""
+        self._call("webhook", job_id, _optional(ended_at), "told")
+
+    def webhook_later(self, job_id: str, ended_at: float | None, why: str, wait_seconds: float) -> None:
+        """The receiver has not taken it; it is tried again."""
+        self._call("webhook", job_id, _optional(ended_at), "later", why, f"{wait_seconds:.3f}")
+
+    def webhook_given_up(self, job_id: str, ended_at: float | None, why: str) -> None:
+        """Nobody will take it; it is kept for `webhook_again`."""
+        self._call("webhook", job_id, _optional(ended_at), "given up", why)
+
+    def webhook_again(self, job_id: str, ended_at: float | None) -> str:
+        """Deliver one that was given up, or that was taken, once more: `noted`, or `stale` or `missing`."""
+        return str(self._call("webhook", job_id, _optional(ended_at), "again"))
+
+    def undelivered(self, limit: int = 1000) -> list[JobRecord]:
+        """Jobs whose webhooks were given up, newest first."""
+        with reachable():
+            ids: Any = self._redis.zrange(self._prefix + "webhooks:dead", 0, limit - 1, desc=True)
+        return [record for job_id in ids if (record := self.get(job_id)) is not None]
 
     def renumber(self, job_id: str) -> int | None:
         """A new ticket number for a job that waits in the queue; None where it does not."""

@@ -27,6 +27,8 @@ def diarize_on_runpod(
     deadline_seconds: float | None = None,
     headers: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
+    webhook: str | None = None,
+    webhook_result: bool = False,
 ) -> Diarization:
     """As `tasks.diarize.diarize`, by RunPod alone: without budget or room there it waits, until its deadline is over.
 
@@ -42,6 +44,8 @@ def diarize_on_runpod(
         deadline_seconds=deadline_seconds,
         headers=headers,
         idempotency_key=idempotency_key,
+        webhook=webhook,
+        webhook_result=webhook_result,
     )
 
 

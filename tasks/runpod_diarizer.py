@@ -161,8 +161,9 @@ class RemoteDiarizer:
         if answer.status in (400, 413):
             says = f"RunPod will not take the job: {answer.says}: {scrub(answer.detail, recording)}"
             logger.error("job %s: %s", self._record.id, says)
-            self._over(stays_home=not self._pinned)
-            if self._pinned:
+            home = not self._pinned and self._has_gpu()
+            self._over(stays_home=home)
+            if not home:
                 raise OverflowRejected(says)
             self._not_now(OverflowUnavailable(says))
         self._over()

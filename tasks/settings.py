@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
+from tasks.signature import secret_bytes
 
 # A name that begins like this and is no setting is a typing error; it must not pass in silence.
 PREFIXES = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_")
@@ -171,6 +172,26 @@ class Settings(BaseSettings):
         default=(), description="CIDRs, comma-separated, that RunPod can reach though they are not public (a VPN)."
     )
 
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs webhooks: `whsec_…`, as `diarize-queue webhooks secret` makes one."
+    )
+    webhook_secret_old: SecretStr | None = Field(
+        default=None, description="The one before, as long as some receivers still go by it: webhooks carry both."
+    )
+    webhook_allowed_networks: Networks = Field(
+        default=(), description="CIDRs, comma-separated, that webhooks may go to though they are not public."
+    )
+    webhook_give_up_hours: float = Field(
+        default=24, gt=0, le=720, description="A webhook that nobody takes for so long is given up."
+    )
+
+    @field_validator("webhook_secret", "webhook_secret_old")
+    @classmethod
+    def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            secret_bytes(value.get_secret_value())
+        return value
+
     @field_validator("runpod_endpoint_base_url", "runpod_management_base_url")
     @classmethod
     def _is_a_base_url(cls, value: str) -> str:
@@ -186,7 +207,9 @@ class Settings(BaseSettings):
             raise ValueError("api.runpod.io is RunPod's management API; jobs go to https://api.runpod.ai/v2")
         return value
 
-    @field_validator("diarization_allowed_networks", "overflow_reachable_networks", mode="before")
+    @field_validator(
+        "diarization_allowed_networks", "overflow_reachable_networks", "webhook_allowed_networks", mode="before"
+    )
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

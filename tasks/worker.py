@@ -31,6 +31,7 @@ from tasks.settings import Settings, current_settings
 from tasks.tap import TapStep
 from tasks.tickets import issue_due
 from tasks.watch import Watch
+from tasks.webhooks import Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ QUEUES = {"gpu": (ANYWHERE, LOCAL), "bridge": (RUNPOD,)}
 """What a worker of that role always takes jobs from; `tasks.tap` adds the valve's to a bridge."""
 ISSUE_EVERY_SECONDS = 1.0
 CHORES_EVERY_SECONDS = 5.0
+WEBHOOKS_EVERY_SECONDS = 2.0
 WATCH_EVERY_SECONDS = 1.0
 
 
@@ -188,11 +190,13 @@ class BeatStep(bootsteps.StartStopStep):
         facts = WorkerFacts(settings.worker_role, children=parent.concurrency, **said)
         heartbeat = Heartbeat(records, client, settings, worker, facts)
         chores = Chores(app, records, Registry(client, settings), client, settings, worker)
+        webhooks = Webhooks(records, client, settings)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()
         self._beats = [
             Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records)),
             Beat("chores", CHORES_EVERY_SECONDS, chores.round),
+            Beat("webhooks", WEBHOOKS_EVERY_SECONDS, webhooks.round),
         ]
         for beat in self._beats:
             beat.start()

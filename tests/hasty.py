@@ -1,4 +1,4 @@
-"""The app of a bridge that does not wait for long, and that dies where it is told: `celery -A tests.hasty worker`.
+"""The app of a worker that does not wait for long, and that dies where it is told: `celery -A tests.hasty worker`.
 
 `DIES_AT` names the point at which it kills itself by SIGKILL, once:
 
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks import breaker, price, runpod_diarizer, runpod_run
+from tasks import breaker, price, runpod_diarizer, runpod_run, webhooks
 from tasks.budget import Ledger
 from tasks.celery import app as app  # what Celery looks for
 from tasks.runpod_api import RunPodApi
@@ -35,6 +35,7 @@ price.SHORTEST_TIMEOUT_SECONDS = 6.0
 price.QUEUE_SECONDS = 6.0
 runpod_diarizer.PINNED_WAIT_SECONDS = 0.5
 breaker.FIRST_SECONDS = 1.0
+webhooks.FIRST_WAIT_SECONDS = 0.2
 
 
 def _dies_after(owner: Any, name: str, when: Callable[..., bool] = lambda *_args, **_options: True) -> None:

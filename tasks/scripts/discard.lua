@@ -7,5 +7,7 @@ if named and redis.call('GET', prefix .. 'idempotency:' .. named) == id then
 end
 redis.call('ZREM', prefix .. 'state:dead', id)
 redis.call('ZREM', prefix .. 'jobs:unanswered', id)
+redis.call('ZREM', prefix .. 'webhooks', id)
+redis.call('ZREM', prefix .. 'webhooks:dead', id)
 redis.call('DEL', key, prefix .. 'followers:' .. id)
 return 'discarded'

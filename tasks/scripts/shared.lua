@@ -24,9 +24,30 @@ local function move(to)
   if to ~= 'running' then redis.call('ZREM', prefix .. 'leases', id) end
 end
 
+-- The job has nothing more to do with its run at a provider. Was it sent, then all that was reserved for it counts as
+-- spent, unless it has been settled; was it not, then nothing is owed.
+local function leave_run()
+  local stored = field('remote')
+  if not stored then return end
+  local run, open = cjson.decode(stored), prefix .. 'budget:open'
+  local held = redis.call('HGET', open, run.attempt_id)
+  redis.call('HDEL', key, 'remote')
+  if not held then return end
+  redis.call('HDEL', open, run.attempt_id)
+  redis.call('INCR', prefix .. 'budget:changes')
+  if not run.is_sent then return end
+  local spent = prefix .. 'budget:spent:' .. string.format('%d', math.floor(clock[1] / 86400))
+  redis.call('INCRBY', spent, held)
+  redis.call('EXPIRE', spent, 35 * 86400)
+  redis.call('HINCRBYFLOAT', key, 'cost_usd', held / 1e6)
+end
+
 -- A cancel that came while the job ran is heard when the job is taken next, which is then at once. The new ticket number
 -- belongs to no ticket yet: copies of older ones cannot start the job before its time.
 local function make_due(due_at)
+  local run = field('remote')
+  -- Of a run that was not sent there is nothing to find, and its reservation must not keep others out.
+  if run and not cjson.decode(run).is_sent then leave_run() end
   redis.call('HINCRBY', key, 'ticket_number', 1)
   if field('cancel_requested') then due_at = now end
   move('due')
@@ -91,22 +112,12 @@ local function bequeath(state, retention_seconds)
   end
 end
 
--- The job has nothing more to do with its run at a provider. Was it sent, then all that was reserved for it counts as
--- spent, unless it has been settled; was it not, then nothing is owed.
-local function leave_run()
-  local stored = field('remote')
-  if not stored then return end
-  local run, open = cjson.decode(stored), prefix .. 'budget:open'
-  local held = redis.call('HGET', open, run.attempt_id)
-  redis.call('HDEL', key, 'remote')
-  if not held then return end
-  redis.call('HDEL', open, run.attempt_id)
-  redis.call('INCR', prefix .. 'budget:changes')
-  if not run.is_sent then return end
-  local spent = prefix .. 'budget:spent:' .. string.format('%d', math.floor(clock[1] / 86400))
-  redis.call('INCRBY', spent, held)
-  redis.call('EXPIRE', spent, 35 * 86400)
-  redis.call('HINCRBYFLOAT', key, 'cost_usd', held / 1e6)
+-- Whoever asked for it is told of the job's end.
+local function call_webhook()
+  if not field('webhook') then return end
+  redis.call('HDEL', key, 'webhook_tries', 'webhook_error', 'webhook_told_at')
+  redis.call('ZREM', prefix .. 'webhooks:dead', id)
+  redis.call('ZADD', prefix .. 'webhooks', now, id)
 end
 
 -- An ended job keeps its URL and headers only as a dead letter, which can be replayed. Until Celery has been told of the
@@ -120,5 +131,6 @@ local function finish(state, name, value, retention_seconds)
   redis.call('EXPIRE', key, retention_seconds)
   if state == 'cancelled' then redis.call('HDEL', key, 'taken_number') end  -- any ticket may say so
   redis.call('ZADD', prefix .. 'jobs:unanswered', now, id)
+  call_webhook()
   bequeath(state, retention_seconds)
 end

@@ -13,13 +13,12 @@ end
 if state == 'due' and number ~= field('ticket_number') then return 'stale' end
 -- Thrown away safely: should its runner be dead, the lease runs out and brings the job back.
 if state == 'running' then return 'held' end
--- A run at a provider is found again by bridges alone, and a job that stays at home is not for them. Of one that was not
--- sent there is nothing to find, nor for a GPU worker of one that has no id or that the provider has forgotten by now (see
--- `RemoteRun.gone_at`): that is booked, and done here.
+-- A run at a provider is found again by bridges alone, and a job that stays at home is not for them. Of one that has no id,
+-- or that the provider has forgotten by now (see `RemoteRun.gone_at`), a GPU worker books the price and does the job.
 local remote, is_bridge = field('remote'), ARGV[11] == 'bridge'
 local run = remote and cjson.decode(remote)
 local gone = run and tonumber(now) > run.intended_at + 20 + run.ttl_seconds
-if run and (not run.is_sent or not is_bridge and (gone or type(run.run_id) ~= 'string')) then
+if run and not is_bridge and (gone or type(run.run_id) ~= 'string') then
   leave_run()
   remote = false
 end
