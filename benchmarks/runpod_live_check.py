@@ -24,7 +24,7 @@ from typing import Any
 from diarization import __version__, canary
 from diarization.turns import Diarization
 from tasks.price import Price
-from tasks.runpod_api import Answer, RunPodApi, RunPodManagement
+from tasks.runpod_api import Answer, RunPodApi, max_workers
 from tasks.settings import Settings, SettingsError, read_settings
 from tasks.valkey import EmbeddedValkey
 from tests.processes import Worker
@@ -81,8 +81,7 @@ class LiveCheck:
 
     def max_workers(self) -> str:
         """RunPod lowers them in quiet weeks, down to 0."""
-        management = RunPodManagement(self._settings.runpod_management_base_url, self._key)
-        most = management.max_workers(self._endpoint_id)
+        most = max_workers(self._settings)
         if most == 0:
             raise Wrong("they are 0: raise them in RunPod's console")
         return "not told to this key, so that only the canary finds out" if most is None else str(most)

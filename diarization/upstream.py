@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     from pyannote.audio.pipelines.clustering import AgglomerativeClustering, VBxClustering
     from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
     from pyannote.audio.telemetry import set_telemetry_metrics
+    from pyannote.audio.telemetry.metrics import is_metrics_enabled
     from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
     from pyannote.audio.utils.hf_hub import AssetFileName, download_from_hf_hub
     from pyannote.audio.utils.vbx import cluster_vbx
@@ -35,6 +36,7 @@ __all__ = [
     "cluster_vbx",
     "download_from_hf_hub",
     "expand_subfolders",
+    "is_metrics_enabled",
 ]
 
 # The exporter is made on import, but sends nothing before a model is loaded. This holds for child processes, too.

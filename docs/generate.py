@@ -1,4 +1,4 @@
-"""Writes what is generated: the settings table in README.md, and .env.example.
+"""Writes what is generated: the settings table in README.md, .env.example, and the faults in docs/doctor.md.
 
 python -m docs.generate           writes them
 python -m docs.generate --check   says whether they are up to date, and exits with 1 where they are not
@@ -14,10 +14,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from diarization.diarizer import BUNDLED_MODEL
+from tasks.checks.finding import Mark
+from tasks.doctor import CHECKS
+from tasks.doctor_report import HEADINGS
 from tasks.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- settings: make docs -->", "<!-- end -->"
+END = "<!-- end -->"
 
 
 def default(value: Any) -> str:
@@ -52,12 +55,37 @@ def env_example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def faults_table() -> str:
+    """What the doctor can find, and the cures: a table for each group of checks."""
+    lines: list[str] = []
+    for group, heading in HEADINGS.items():
+        lines += ["", f"### {heading}", "", "| check | looks at | can find | cure |", "|---|---|---|---|"]
+        for check in CHECKS:
+            if check.group != group:
+                continue
+            for number, fault in enumerate(check.faults):
+                name, looks_at = (f"**{check.name}**", check.looks_at) if not number else ("", "")
+                mild = " (warning)" if fault.mark is Mark.WARNING else ""
+                cells = (name, looks_at, f"`{fault.code}`{mild}: {fault.means}", fault.cure)
+                lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join([*lines[1:], ""])
+
+
+def filled(path: Path, name: str, text: str) -> str:
+    """The file's text with what is generated between its marks."""
+    begin = f"<!-- {name}: make docs -->"
+    block = f"{begin}\n{text}\n{END}"
+    return re.sub(rf"{re.escape(begin)}.*?{re.escape(END)}", lambda _: block, path.read_text(), flags=re.DOTALL)
+
+
 def generated() -> dict[Path, str]:
     """Each file with the text it should have."""
-    readme = ROOT / "README.md"
-    table = f"{BEGIN}\n{settings_table()}\n{END}"
-    text = re.sub(rf"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: table, readme.read_text(), flags=re.DOTALL)
-    return {readme: text, ROOT / ".env.example": env_example()}
+    readme, doctor = ROOT / "README.md", ROOT / "docs" / "doctor.md"
+    return {
+        readme: filled(readme, "settings", settings_table()),
+        doctor: filled(doctor, "faults", faults_table()),
+        ROOT / ".env.example": env_example(),
+    }
 
 
 def main() -> int:

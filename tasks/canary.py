@@ -25,7 +25,7 @@ from diarization.turns import Diarization
 from tasks.breaker import Breaker
 from tasks.record import JobRecord, State
 from tasks.records import Records
-from tasks.runpod_api import RunPodManagement
+from tasks.runpod_api import max_workers
 from tasks.runpod_bridge import diarize_on_runpod
 from tasks.server import reachable
 from tasks.settings import Settings
@@ -109,20 +109,13 @@ class Canary:
     def _send(self, before: Sighting | None, now: float) -> Sighting:
         """What stands in Redis before the job does is a canary without a record, should this process die in between."""
         failure = before.failure if before else None
-        if self._max_workers() == 0:
+        if max_workers(self._settings) == 0:
             return self._failed(Sighting("", now), now, "its max workers are 0: raise them in RunPod's console")
         sighting = self._note(Sighting(uuid(), now, failure=failure))
         asked = {"expected_audio_seconds": canary.AUDIO_SECONDS, "deadline_seconds": DEADLINE_SECONDS}
         diarize_on_runpod.apply_async((canary.URL,), asked, task_id=sighting.job_id)
         logger.info("canary %s is on its way to RunPod", sighting.job_id)
         return sighting
-
-    def _max_workers(self) -> int | None:
-        key, endpoint_id = self._settings.runpod_api_key, self._settings.runpod_endpoint_id
-        if key is None or endpoint_id is None:
-            return None
-        management = RunPodManagement(self._settings.runpod_management_base_url, key.get_secret_value())
-        return management.max_workers(endpoint_id)
 
     def _look_after(self, sighting: Sighting, now: float) -> Sighting | None:
         record = self._records.get(sighting.job_id)

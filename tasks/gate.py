@@ -106,6 +106,13 @@ class Gate:
         part.rename(part.with_suffix(f".{kind}"))
 
 
+def workers_here() -> list[int]:
+    """Main processes of this user's workers that live on this host, or in this container."""
+    base = Path(tempfile.gettempdir()) / f"diarize-queue-{os.getuid()}"
+    pids = [int(folder.name) for folder in base.glob("[0-9]*")]
+    return sorted(pid for pid in pids if _lives(pid))
+
+
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -50,7 +50,7 @@ class Heartbeat:
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
         else:
             self._room_bytes.append(available_bytes())
-        facts = replace(self._facts, room_bytes=max(self._room_bytes))
+        facts = replace(self._facts, room_bytes=max(self._room_bytes), said_at=time.time())
         self._records.renew(self._worker, facts.to_json(), [request.id for request in requests])
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from redis import Redis
 
 FORGOTTEN_AFTER_SECONDS = 3600
+_NOT_SAID = frozenset({"speed", "ahead_seconds"})
+"""What others know of a worker."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class WorkerFacts:
         device: `cpu`, `cuda:N`, or empty where that is not known.
         gpu: The GPU's own name.
         model: Of the diarizer that it has loaded.
+        precision: `exact` or `fast`, as it is set.
+        version: Of its code, see `tasks.version`.
+        said_at: When it said so, by its own clock, in seconds since 1970.
+        ahead_seconds: Its clock before the server's, as far as both are known. It does not say so itself.
         speed: What it has done so far; None until its first job is done. It does not say so itself: see `tasks.speed`.
     """
 
@@ -36,20 +42,30 @@ class WorkerFacts:
     device: str = ""
     gpu: str | None = None
     model: str = ""
+    precision: str = ""
+    version: str = ""
+    said_at: float | None = None
+    ahead_seconds: float | None = None
     speed: Speed | None = None
 
     @classmethod
-    def parse(cls, stored: str, speed: str | None = None) -> Self:
-        """What a worker of any version has said: what is missing has a default, what is unknown is passed over."""
+    def parse(cls, stored: str, speed: str | None = None, heard_at: float | None = None) -> Self:
+        """What a worker of any version has said: what is missing has a default, what is unknown is passed over.
+
+        Args:
+            stored: What it has said.
+            speed: What is known of its speed.
+            heard_at: When that was, by the server's clock.
+        """
         said = json.loads(stored)
-        known = {one.name: said[one.name] for one in fields(cls) if one.name in said and one.name != "speed"}
-        return replace(cls(**known), speed=Speed.parse(speed) if speed else None)
+        known = {one.name: said[one.name] for one in fields(cls) if one.name in said and one.name not in _NOT_SAID}
+        facts = cls(**known)
+        ahead = None if facts.said_at is None or heard_at is None else facts.said_at - heard_at
+        return replace(facts, speed=Speed.parse(speed) if speed else None, ahead_seconds=ahead)
 
     def to_json(self) -> str:
         """As the registry keeps it."""
-        said = asdict(self)
-        del said["speed"]
-        return json.dumps(said)
+        return json.dumps({name: value for name, value in asdict(self).items() if name not in _NOT_SAID})
 
     @property
     def seconds_per_audio_hour(self) -> float | None:
@@ -74,8 +90,8 @@ class Registry:
             pipe.hgetall(self._prefix + "fleet:speeds")
             (seconds, microseconds), seen, facts, speeds = pipe.execute()
         since = seconds + microseconds / 1e6 - self._lease_seconds
-        names = [name for name, seen_at in seen if seen_at >= since and name in facts]
-        return {name: WorkerFacts.parse(facts[name], speeds.get(name)) for name in names}
+        alive = [(name, seen_at) for name, seen_at in seen if seen_at >= since and name in facts]
+        return {name: WorkerFacts.parse(facts[name], speeds.get(name), seen_at) for name, seen_at in alive}
 
     def forget_dead(self) -> list[str]:
         """Remove workers that have been silent for an hour; their names."""

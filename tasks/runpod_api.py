@@ -20,6 +20,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 
+from tasks.settings import Settings
+
 CONNECT_SECONDS, READ_SECONDS = 3.05, 15.0
 WHOLE_SECONDS = 60.0
 """For a whole answer: the read timeout is for each piece, and a body may drip."""
@@ -143,7 +145,16 @@ class RunPodManagement(_Api):
         answer = self._ask("GET", f"serverless/{endpoint_id}")
         workers = answer.body.get("workers") if answer.kind is Kind.OK and answer.body else None
         most = workers.get("max") if isinstance(workers, dict) else None
-        return most if isinstance(most, int) and not isinstance(most, bool) else None
+        return most if isinstance(most, int) and not isinstance(most, bool) and most >= 0 else None
+
+
+def max_workers(settings: Settings) -> int | None:
+    """How many workers the endpoint of the settings may have; None where there is none, or RunPod does not say."""
+    key, endpoint_id = settings.runpod_api_key, settings.runpod_endpoint_id
+    if key is None or endpoint_id is None:
+        return None
+    management = RunPodManagement(settings.runpod_management_base_url, key.get_secret_value())
+    return management.max_workers(endpoint_id)
 
 
 def _is_untrusted(reason: Any) -> bool:

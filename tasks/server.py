@@ -97,12 +97,12 @@ def check_server(client: Redis) -> list[str]:
             f"Redis throws keys away when it is full (maxmemory-policy {policy}), jobs among them: "
             "set maxmemory-policy noeviction"
         )
-    if facts.get("aof_enabled") or facts.get("role") == "slave" or _snapshots(client):
+    if facts.get("aof_enabled") or facts.get("role") == "slave" or saves_snapshots(client):
         return []
     return ["Redis keeps nothing on disk, so a restart loses every job: set appendonly yes"]
 
 
-def _snapshots(client: Redis) -> bool:
+def saves_snapshots(client: Redis) -> bool:
     """Whether it saves snapshots; taken for granted where CONFIG is forbidden, as with managed servers."""
     from redis.exceptions import ResponseError  # noqa: PLC0415 - see `connect`
 

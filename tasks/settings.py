@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from difflib import get_close_matches
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -17,6 +19,9 @@ from tasks.signature import secret_bytes
 
 # A name that begins like this and is no setting is a typing error; it must not pass in silence.
 PREFIXES = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_")
+
+ALIKE = 0.85
+"""By difflib's ratio: RUNPOD_API_KEYS is like RUNPOD_API_KEY, RUNPOD_POD_ID is like nothing of ours."""
 
 MAX_DEADLINE_SECONDS = 30 * 86400.0
 
@@ -219,6 +224,15 @@ class Settings(BaseSettings):
     def _is_redis(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("redis://", "rediss://")):
             raise ValueError("must begin with redis:// or rediss://")
+        try:
+            parts = urlsplit(value.get_secret_value())
+            is_whole = parts.port != 0 and re.fullmatch(r"(/\d*)?", parts.path)
+        except ValueError:  # whose text may hold a piece of the password
+            is_whole = None
+        if not is_whole:
+            raise ValueError(
+                "must be as redis://:PASSWORD@host:6379/0, with what is special in the password percent-encoded"
+            )
         return value
 
     def diarizer_options(self) -> DiarizerOptions:
@@ -244,16 +258,43 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: A value is out of bounds, or a name that looks like ours is none.
     """
-    known = {name.upper() for name in Settings.model_fields}
-    for name in os.environ:
-        if name.upper().startswith(PREFIXES) and name.upper() not in known:
-            raise SettingsError(f"{name} is not a setting; the ones with that beginning are {_alike(name, known)}")
+    faults = settings_faults()
+    if faults:
+        raise SettingsError(faults[0])
+    return Settings()
+
+
+def settings_faults() -> list[str]:
+    """All that is wrong with the environment, a line each; none of them repeats a value."""
+    known = _names()
+    faults = [
+        f"{name} is not a setting; the ones with that beginning are {_alike(name, known)}"
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIXES) and name.upper() not in known
+    ]
     try:
-        return Settings()
+        Settings()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
-        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+        for one in error.errors(include_url=False, include_input=False):
+            name = str(one["loc"][0]).upper() if one["loc"] else "settings"
+            faults.append(f"{name}: {one['msg'].removeprefix('Value error, ')}")
+    return faults
+
+
+def settings_lookalikes() -> dict[str, str]:
+    """Names in the environment that begin as nobody's own and differ little from a setting that is not there.
+
+    The setting that each may have been meant for, by name. They cannot be refused: REDIS_…, RUNPOD_… and HF_… are
+    others' names as well.
+    """
+    given = {name.upper() for name in os.environ}
+    unset = sorted(_names() - given)
+    close = {name: get_close_matches(name, unset, n=1, cutoff=ALIKE) for name in sorted(given - _names())}
+    return {name: found[0] for name, found in close.items() if found}
+
+
+def _names() -> set[str]:
+    return {name.upper() for name in Settings.model_fields}
 
 
 def _alike(name: str, known: set[str]) -> str:

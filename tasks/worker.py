@@ -30,6 +30,7 @@ from tasks.server import RedisUnfit, check_server, connect
 from tasks.settings import Settings, current_settings
 from tasks.tap import TapStep
 from tasks.tickets import issue_due
+from tasks.version import code_version
 from tasks.watch import Watch
 from tasks.webhooks import Webhooks
 
@@ -187,7 +188,10 @@ class BeatStep(bootsteps.StartStopStep):
         worker, records = worker_name(parent.hostname, os.getpid()), Records(settings)
         client = connect(settings, patient=False)
         said = Gate(os.getpid()).about() if settings.worker_role == "gpu" else {}
-        facts = WorkerFacts(settings.worker_role, children=parent.concurrency, **said)
+        precision = settings.diarization_precision if settings.worker_role == "gpu" else ""
+        facts = WorkerFacts(
+            settings.worker_role, children=parent.concurrency, precision=precision, version=code_version(), **said
+        )
         heartbeat = Heartbeat(records, client, settings, worker, facts)
         chores = Chores(app, records, Registry(client, settings), client, settings, worker)
         webhooks = Webhooks(records, client, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 DEADLINE_SECONDS = 10.0
@@ -209,3 +211,45 @@ def make_certificate(folder: Path, *, names: str = f"IP:{LOOPBACK},DNS:localhost
     command += ["-keyout", str(made.key), "-out", str(made.certificate)]
     subprocess.run(command, check=True, capture_output=True, timeout=30)
     return made
+
+
+@contextlib.contextmanager
+def tls_in_front_of(url: str, certificate: Certificate, *, asks_for_one: bool = False) -> Iterator[Site]:
+    """A TLS port of loopback whose connections go on, decrypted, to the server at `url`.
+
+    With `asks_for_one` the client must show a certificate as well.
+    """
+    context = certificate.context()
+    if asks_for_one:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(certificate.certificate)
+    backend = urlsplit(url)
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                contextlib.suppress(OSError),  # a handshake that fails is what some tests are about
+                context.wrap_socket(self.request, server_side=True) as outer,
+                socket.create_connection((backend.hostname or LOOPBACK, backend.port or 6379)) as inner,
+            ):
+                back = threading.Thread(target=_pass_on, args=(inner, outer))
+                back.start()
+                _pass_on(outer, inner)
+                back.join()
+
+    with socketserver.ThreadingTCPServer((LOOPBACK, 0), Relay) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield Site(f"rediss://{LOOPBACK}:{server.server_address[1]}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while received := source.recv(65536):
+            sink.sendall(received)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)

@@ -33,6 +33,7 @@ def main() -> None:
     ):
         run = f"curl -H 'Authorization: Bearer {settings.api_key}' {emulator.endpoint_url}"
         print(f"RUNPOD_ENDPOINT_BASE_URL={emulator.url}")
+        print(f"RUNPOD_MANAGEMENT_BASE_URL={emulator.url}")
         print(f"RUNPOD_ENDPOINT_ID={settings.endpoint_id}")
         print(f"RUNPOD_API_KEY={settings.api_key}")
         print(f"""{run}/run -d '{{"input": {{"task": "diarization", "audio_url": "https://…"}}}}'""")

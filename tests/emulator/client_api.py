@@ -22,18 +22,21 @@ SYNC_WAIT_MS = (1_000, 90_000, 300_000)
 
 
 def client_app(endpoint: Endpoint) -> web.Application:
-    """POST /run and /runsync, GET /status/{id}, POST /cancel/{id}, GET /health, below /v2/{endpoint}."""
+    """POST /run and /runsync, GET /status/{id}, POST /cancel/{id}, GET /health, below /v2/{endpoint}.
+
+    And GET /v2/serverless/{endpoint}, which is the management API's, of another host in reality.
+    """
     app = web.Application(
         middlewares=[endpoint.faults.on_the_wire, _gatekeeper(endpoint)], client_max_size=MAX_RUNSYNC_BYTES
     )
     api = ClientApi(endpoint)
     routes = app.router
-    routes.add_get("/v2/serverless/{endpoint}", api.managed, name="managed", allow_head=False)
     routes.add_post("/v2/{endpoint}/run", api.run, name="run")
     routes.add_post("/v2/{endpoint}/runsync", api.runsync, name="runsync")
     routes.add_get("/v2/{endpoint}/status/{id}", api.status, name="status", allow_head=False)
     routes.add_post("/v2/{endpoint}/cancel/{id}", api.cancel, name="cancel")
     routes.add_get("/v2/{endpoint}/health", api.health, name="health", allow_head=False)
+    routes.add_get("/v2/serverless/{endpoint}", api.settings, name="settings", allow_head=False)
     return app
 
 
@@ -97,10 +100,8 @@ class ClientApi:
     async def health(self, request: web.Request) -> web.Response:
         return web.json_response(health(self._endpoint))
 
-    async def managed(self, request: web.Request) -> web.Response:
-        settings = self._endpoint.settings
-        workers = {"min": settings.active_workers, "max": settings.max_workers}
-        return web.json_response({"id": settings.endpoint_id, "name": "emulated", "workers": workers})
+    async def settings(self, request: web.Request) -> web.Response:
+        return web.json_response(managed(self._endpoint))
 
     def _job(self, request: web.Request) -> Job:
         self._endpoint.tick()
@@ -138,6 +139,18 @@ def describe(job: Job) -> dict[str, Any]:
         if job.ended_at is not None:
             told["executionTime"] = round((job.ended_at - job.started_at) * 1000)
     return told
+
+
+def managed(endpoint: Endpoint) -> dict[str, Any]:
+    """The endpoint as its owner sees it (docs.runpod.io/api-reference-v2, `Endpoint`): what is read of it."""
+    settings = endpoint.settings
+    return {
+        "id": settings.endpoint_id,
+        "type": "QUEUE_BASED",
+        "workers": {"min": settings.active_workers, "max": settings.max_workers},
+        "scaling": {"type": "QUEUE_DELAY", "value": settings.scale_after_seconds, "idleTimeout": settings.idle_seconds},
+        "timeout": int(settings.execution_timeout_seconds * 1000),
+    }
 
 
 def health(endpoint: Endpoint) -> dict[str, Any]:

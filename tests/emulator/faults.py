@@ -1,7 +1,7 @@
 """What is to go wrong, as data: a list of `Fault`s, each of which strikes the next requests or jobs that it fits.
 
-On the wire, on both sides (`at` is an operation: `run`, `runsync`, `status`, `cancel`, `health`; `job-take`,
-`job-done`, `job-stream`, `job-stop`, `ping`):
+On the wire, on both sides (`at` is an operation: `run`, `runsync`, `status`, `cancel`, `health`, `settings`;
+`job-take`, `job-done`, `job-stream`, `job-stop`, `ping`):
 
     status          that HTTP status, nothing is done; with `retry_after` where given
     html            the same with a page of HTML, as a proxy gives

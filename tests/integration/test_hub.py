@@ -6,20 +6,15 @@ the real one. It reads its settings on import, so loads from the hub run in proc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -28,13 +23,12 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from diarization.errors import ModelUnavailable
 from diarization.hub import load_pipeline
 from diarization.hub_errors import explain
+from tests.hub import COMMIT, TOKEN, Hub, serving
 
 pytestmark = pytest.mark.model
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "models" / "speaker-diarization-community-1"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-TOKEN = "hf_a_token_that_the_hub_knows"
 
 # As published, but for the two lines that name the parts.
 CONFIG = """
@@ -66,62 +60,6 @@ def config(segmentation: str = SEGMENTATION, embedding: str = EMBEDDING) -> byte
     return CONFIG.format(segmentation=segmentation, embedding=embedding).encode()
 
 
-@dataclass
-class Hub:
-    """Repositories by name, files by path; `gated` ones ask for consent that nobody gave."""
-
-    files: dict[str, dict[str, bytes]]
-    gated: set[str] = field(default_factory=set)
-    forbidden: set[str] = field(default_factory=set)
-    url: str = ""
-
-    def refusal(self, repository: str, file: str, authorization: str | None) -> tuple[int, str, str] | None:
-        """Status, X-Error-Code and X-Error-Message, as the real hub sends them."""
-        if authorization not in (None, f"Bearer {TOKEN}"):
-            return 401, "", "Invalid credentials in Authorization header"
-        if repository in self.gated:
-            return 403 if authorization else 401, "GatedRepo", f"Access to model {repository} is restricted."
-        if repository in self.forbidden:
-            return 403, "", "Please enable access to public gated repositories in your fine-grained token settings."
-        if repository not in self.files:
-            return 404 if authorization else 401, "RepoNotFound", "Repository not found"
-        if file not in self.files[repository]:
-            return 404, "EntryNotFound", "Entry not found"
-        return None
-
-
-class Handler(BaseHTTPRequestHandler):
-    hub: Hub
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        match = re.fullmatch(r"/(?P<repository>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)", self.path)
-        if match is None:
-            self.send_error(404)
-            return
-        refusal = self.hub.refusal(match["repository"], match["file"], self.headers.get("Authorization"))
-        content = b"" if refusal else self.hub.files[match["repository"]][match["file"]]
-        self.send_response(refusal[0] if refusal else 200)
-        if refusal:
-            self.send_header("X-Error-Code", refusal[1])
-            self.send_header("X-Error-Message", refusal[2])
-        else:
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the tests look at what the client says."""
-
-
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
     """Serves two pipelines; of the first its own terms are accepted and those of no part, of the second all are."""
@@ -139,13 +77,8 @@ def hub() -> Iterator[Hub]:
         "someone/service": {"config.yaml": SERVICE.encode()},
     }
     gated = {COMMUNITY, SEGMENTATION, "someone/gated-segmentation"}
-    hub = Hub(files, gated, forbidden={"someone/forbidden"})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield hub
-    server.shutdown()
-    server.server_close()
+    with serving(Hub(files, gated, forbidden={"someone/forbidden"})) as running:
+        yield running
 
 
 DRIVER = """

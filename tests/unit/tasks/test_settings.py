@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.settings import Settings, SettingsError, read_settings
+from tasks.settings import Settings, SettingsError, read_settings, settings_faults, settings_lookalikes
 
 
 def test_the_fixed_names_and_their_defaults() -> None:
@@ -101,3 +101,33 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_hunter2")
     settings = read_settings()
     assert "hunter2" not in f"{settings!r} {settings} {settings.diarizer_options()!r}"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pa55/w0rd@host:6379/0", "redis://:pa55#w0rd@host/0", "redis://[::1/0", "redis://host/queue"]
+)
+def test_a_redis_url_that_cannot_be_read_is_refused_without_a_word_of_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(SettingsError, match=r"REDIS_URL: must be as redis://:PASSWORD@host:6379/0") as raised:
+        read_settings()
+    assert "pa55" not in str(raised.value)
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings_faults() == []
+    monkeypatch.setenv("QUEUE_LEASE", "5")
+    monkeypatch.setenv("WORKER_ROLE", "cook")
+    monkeypatch.setenv("QUEUE_LEASE_SECONDS", "soon")
+    assert [fault.partition(" ")[0] for fault in settings_faults()] == [
+        "QUEUE_LEASE",
+        "WORKER_ROLE:",
+        "QUEUE_LEASE_SECONDS:",
+    ]
+
+
+def test_a_name_that_is_like_a_setting_which_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RUNPOD_POD_ID", "HF_HOME", "REDIS_URL", "REDIS_URLS", "RUNPOD_API_KEYS"):
+        monkeypatch.setenv(name, "redis://h")
+    assert settings_lookalikes() == {"RUNPOD_API_KEYS": "RUNPOD_API_KEY"}, "REDIS_URL itself is there"
