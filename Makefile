@@ -26,7 +26,7 @@ $(BIN)/uv:
 # --inexact leaves uv itself in the environment.
 $(READY): $(BIN)/uv pyproject.toml uv.lock
 	@echo "installing what uv.lock pins (torch is large: a minute or two)"
-	@$(BIN)/uv sync --quiet --frozen --inexact --compile-bytecode --extra worker --extra runpod --extra demo --extra png
+	@$(BIN)/uv sync --quiet --frozen --inexact --compile-bytecode --extra worker --extra runpod --extra demo --extra metrics --extra png
 	@touch $@
 
 demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real worker, the real model

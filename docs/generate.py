@@ -1,4 +1,4 @@
-"""Writes what is generated: the settings table in README.md, .env.example, and the faults in docs/doctor.md.
+"""Writes what is generated: tables in README.md, docs/doctor.md and docs/metrics.md, and .env.example.
 
 python -m docs.generate           writes them
 python -m docs.generate --check   says whether they are up to date, and exits with 1 where they are not
@@ -17,6 +17,7 @@ from diarization.diarizer import BUNDLED_MODEL
 from tasks.checks.finding import Mark
 from tasks.doctor import CHECKS
 from tasks.doctor_report import HEADINGS
+from tasks.metrics import METRICS
 from tasks.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +72,15 @@ def faults_table() -> str:
     return "\n".join([*lines[1:], ""])
 
 
+def metrics_table() -> str:
+    """What the exporter says."""
+    rows = ["| metric | kind | labels | |", "|---|---|---|---|"]
+    for metric in METRICS:
+        name = metric.name + ("_total" if metric.kind == "counter" else "")
+        rows.append(f"| `{name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.means} |")
+    return "\n".join(rows)
+
+
 def filled(path: Path, name: str, text: str) -> str:
     """The file's text with what is generated between its marks."""
     begin = f"<!-- {name}: make docs -->"
@@ -80,10 +90,11 @@ def filled(path: Path, name: str, text: str) -> str:
 
 def generated() -> dict[Path, str]:
     """Each file with the text it should have."""
-    readme, doctor = ROOT / "README.md", ROOT / "docs" / "doctor.md"
+    readme, doctor, metrics = ROOT / "README.md", ROOT / "docs" / "doctor.md", ROOT / "docs" / "metrics.md"
     return {
         readme: filled(readme, "settings", settings_table()),
         doctor: filled(doctor, "faults", faults_table()),
+        metrics: filled(metrics, "metrics", metrics_table()),
         ROOT / ".env.example": env_example(),
     }
 

@@ -28,6 +28,7 @@ from tasks.console import (
 from tasks.dead import app as dead_app
 from tasks.doctor_command import doctor
 from tasks.job import JobRequest
+from tasks.metrics_command import metrics
 from tasks.output import Output, OutputError, print_line, show_jobs
 from tasks.queue_command import queue
 from tasks.record import JobRecord, State
@@ -58,6 +59,7 @@ app.add_typer(dead_app, name="dead")
 app.add_typer(budget_app, name="budget")
 app.add_typer(webhooks_app, name="webhooks")
 app.command(epilog="Example: diarize-queue queue")(queue)
+app.command(epilog="Example: diarize-queue metrics --port 9808")(metrics)
 app.command(epilog="Example: diarize-queue doctor --role producer")(doctor)
 app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")(bench)
 

@@ -174,8 +174,9 @@ class GuardedTask(AnsweringTask):
         if isinstance(outcome, DiarizationError):
             self._give_up(record, outcome)
         result, stored = outcome
-        work = Speed(result["audio_seconds"], time.monotonic() - began, result["provenance"]["stage_seconds"])
-        self._store(lambda: self.records.finish(record.id, record.token, stored, work), State.DONE)
+        by = result["provenance"]
+        work = Speed(result["audio_seconds"], time.monotonic() - began, by["stage_seconds"])
+        self._store(lambda: self.records.finish(record.id, record.token, stored, work, by["provider"]), State.DONE)
         logger.info(
             "job %s done: %s, %.1f s of audio, %d speakers, %d turns, in %.1f s (attempt %d)",
             record.id,

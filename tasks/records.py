@@ -199,13 +199,13 @@ class Records:
         arguments = (token, written, f"{cost_usd:.6f}", int(stays_home))
         return str(self._call("remote", job_id, *arguments))
 
-    def finish(self, job_id: str, token: int, result: str, work: Speed) -> str:
+    def finish(self, job_id: str, token: int, result: str, work: Speed, provider: str = "local") -> str:
         """End the job well, with `result` (JSON), and let its worker's speed learn from the `work` that it was.
 
         The job's state from then on; `stale` where somebody else runs it now.
         """
-        retention = self._retention_seconds
-        return str(self._call("finish", job_id, token, State.DONE, "result", result, retention, work.to_json()))
+        facts = (work.to_json(), provider)
+        return str(self._call("finish", job_id, token, State.DONE, "result", result, self._retention_seconds, *facts))
 
     def give_up(self, job_id: str, token: int, error: DiarizationError) -> str:
         """End the job with an error: cancelled, expired, or a dead letter. Answers as `finish`."""

@@ -21,6 +21,7 @@ if deadline_seconds then
   local may_start_at = start_at ~= '' and math.max(now, start_at) or now
   redis.call('HSET', key, 'deadline_at', string.format('%.3f', may_start_at + deadline_seconds))
 end
+count('submitted')
 if named then
   redis.call('HSET', key, 'idempotency', named, 'fingerprint', ARGV[7])
   if not first then redis.call('SET', prefix .. 'idempotency:' .. named, id) end

@@ -1,5 +1,5 @@
--- ARGV: 3 token, 4 state, 5 field ('result' or 'error'), 6 its value, 7 retention, 8 the work that it was, as JSON: seconds
--- of audio, seconds, seconds by stage (only of a job that is done).
+-- ARGV: 3 token, 4 state, 5 field ('result' or 'error'), 6 its value, 7 retention; of a job that is done also 8 the work
+-- that it was, as JSON: seconds of audio, seconds, seconds by stage; 9 who did it.
 -- Returns the job's state after the call: it is ARGV[4] also where an earlier try of the same runner got through.
 local state = field('state')
 if not state then return 'missing' end
@@ -31,6 +31,20 @@ local function note_length(audio_seconds)
     'audio_seconds', KEPT_LENGTHS * (known[2] or 0) + audio_seconds)
 end
 
+-- See tasks/metrics.py, which has the same bounds: seconds from submission to end.
+local FINISH_SECONDS = { 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400 }
+
+local function count_work(work, provider)
+  count('audio_seconds:' .. provider, work.audio_seconds)
+  for stage, seconds in pairs(work.stage_seconds) do count('stage_seconds:' .. stage .. ':' .. provider, seconds) end
+  local took = now - field('submitted_at')
+  count('finish_count')
+  count('finish_seconds', took)
+  for _, bound in ipairs(FINISH_SECONDS) do
+    if took <= bound then return count('finish_bucket:' .. bound) end
+  end
+end
+
 -- Where the lease has lapsed and nobody has started anew, the work is as good as ever.
 if not ended(state) then
   -- First: a Redis that is full lets a script write on that has begun by removing something.
@@ -40,6 +54,7 @@ if not ended(state) then
     redis.call('HSET', key, 'audio_seconds', work.audio_seconds)
     learn(work, field('worker'))
     note_length(work.audio_seconds)
+    count_work(work, ARGV[9])
   end
 end
 return field('state')

@@ -14,6 +14,7 @@ for _, job in ipairs(lapsed) do
   id, key = job, prefix .. 'job:' .. job
   if field('state') == 'running' then
     make_due(now)
+    count('lapsed')
     due[#due + 1] = id
   else
     redis.call('ZREM', prefix .. 'leases', id)

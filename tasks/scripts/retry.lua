@@ -6,6 +6,7 @@ if field('state') == 'running' then
   redis.call('HSET', key, 'last_error', ARGV[5])
   if ARGV[6] == '0' and not field('remote') then redis.call('HINCRBY', key, 'attempts', -1) end
   if ARGV[7] ~= '' then redis.call('HSET', key, 'needs_bytes', ARGV[7]) end
+  count('retries:' .. cjson.decode(ARGV[5]).code)
   make_due(string.format('%.3f', now + ARGV[4]))
 end
 return field('state')

@@ -13,6 +13,11 @@ local function ended(state)
   return state == 'done' or state == 'dead' or state == 'cancelled' or state == 'expired'
 end
 
+-- Sums of the fleet, as `tasks/metrics.py` shows them: what is counted here is counted once, by the step that did it.
+local function count(name, by)
+  redis.call('HINCRBYFLOAT', prefix .. 'fleet:counters', name, by or 1)
+end
+
 -- The only way a job changes its state: the record, the index by state, the due-set and the leases move together. A job
 -- that is due is in the due-set, a running one has a lease: so each is found again, whoever dies.
 local function move(to)
@@ -39,6 +44,7 @@ local function leave_run()
   local spent = prefix .. 'budget:spent:' .. string.format('%d', math.floor(clock[1] / 86400))
   redis.call('INCRBY', spent, held)
   redis.call('EXPIRE', spent, 35 * 86400)
+  count('cost_usd', held / 1e6)
   redis.call('HINCRBYFLOAT', key, 'cost_usd', held / 1e6)
 end
 
@@ -131,6 +137,7 @@ local function finish(state, name, value, retention_seconds)
   redis.call('EXPIRE', key, retention_seconds)
   if state == 'cancelled' then redis.call('HDEL', key, 'taken_number') end  -- any ticket may say so
   redis.call('ZADD', prefix .. 'jobs:unanswered', now, id)
+  count('ended:' .. state .. ':' .. (name == 'error' and cjson.decode(value).code or ''))
   call_webhook()
   bequeath(state, retention_seconds)
 end

@@ -59,7 +59,10 @@ if not remote and tonumber(field('attempts')) >= tonumber(ARGV[5]) then
 end
 move('running')
 redis.call('ZADD', prefix .. 'leases', now + ARGV[10], id)
-if not remote then redis.call('HINCRBY', key, 'attempts', 1) end
+if not remote then
+  redis.call('HINCRBY', key, 'attempts', 1)
+  count('attempts')
+end
 redis.call('HINCRBY', key, 'token', 1)
 redis.call('HSET', key, 'started_at', now, 'worker', ARGV[4])
 redis.call('HDEL', key, 'stage', 'percent', 'due_at', 'speed')

@@ -6,6 +6,7 @@ if amount then
   redis.call('HDEL', open, attempt)
   redis.call('INCRBY', spent, cost == '' and amount or cost)
   redis.call('EXPIRE', spent, KEPT_DAYS * DAY_SECONDS)
+  redis.call('HINCRBYFLOAT', ARGV[1] .. 'fleet:counters', 'cost_usd', (cost == '' and amount or cost) / 1e6)
   changed()
 end
 return { number, amount }
