@@ -81,7 +81,7 @@ class TransientError(DiarizationError):
         wait_seconds: Until the next try, where the error knows better than the queue.
     """
 
-    counts: ClassVar[bool] = True
+    counts: bool = True
     wait_seconds: float | None = None
     advice = "It is tried again by itself; if it keeps failing, look at the message."
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,19 +23,20 @@ from tasks.console import (
     jobs_table,
     json_line,
     make_console,
-    printable,
 )
 from tasks.dead import app as dead_app
 from tasks.doctor_command import doctor
-from tasks.job import JobRequest
+from tasks.health_command import healthcheck
 from tasks.metrics_command import metrics
-from tasks.output import Output, OutputError, print_line, show_jobs
+from tasks.orders_command import drain, pause, resume
+from tasks.output import Format, Json, Output, OutputError, print_line, show_jobs
 from tasks.queue_command import queue
 from tasks.record import JobRecord, State
 from tasks.records import Records
 from tasks.settings import SettingsError, current_settings
+from tasks.submit_command import submit
 from tasks.valkey import EmbeddedValkeyError
-from tasks.waiting import JobLost, JobsDisplay, wait_for
+from tasks.waiting import JobLost
 from tasks.webhooks_command import app as webhooks_app
 
 DONE, FAILED, WRONG_USAGE, NO_CONNECTION, INTERRUPTED = 0, 1, 2, 3, 130
@@ -58,22 +59,17 @@ app = typer.Typer(
 app.add_typer(dead_app, name="dead")
 app.add_typer(budget_app, name="budget")
 app.add_typer(webhooks_app, name="webhooks")
+app.command(epilog="Example: diarize-queue submit https://example.org/meeting.mp3 --wait --format rttm")(submit)
 app.command(epilog="Example: diarize-queue queue")(queue)
 app.command(epilog="Example: diarize-queue metrics --port 9808")(metrics)
 app.command(epilog="Example: diarize-queue doctor --role producer")(doctor)
+app.command(epilog="Example: diarize-queue healthcheck")(healthcheck)
+app.command(epilog="Example: diarize-queue pause --reason 'the disk is full'")(pause)
+app.command(epilog="Example: diarize-queue resume")(resume)
+app.command(epilog="Example: diarize-queue drain celery@gpu3 --reason 'new driver' --wait")(drain)
 app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")(bench)
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
-Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        "-f",
-        help="json, rttm, srt, vtt, csv, labels, or table. Default: table on a terminal, else json.",
-        show_default=False,
-    ),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -81,82 +77,6 @@ def _main(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(WRONG_USAGE)
-
-
-@app.command(epilog="Example: diarize-queue submit https://example.org/meeting.mp3 --num-speakers 3 --wait -f rttm")
-def submit(
-    urls: Annotated[
-        list[str], typer.Argument(metavar="URL", help="Recordings: http, https or file. `-` reads URLs from stdin.")
-    ],
-    num_speakers: Annotated[int | None, typer.Option(help="How many people speak, where that is known.")] = None,
-    min_speakers: Annotated[int | None, typer.Option(help="At least so many speak.")] = None,
-    max_speakers: Annotated[int | None, typer.Option(help="At most so many speak.")] = None,
-    provider: Annotated[str | None, typer.Option(help="`local` keeps the job on your own GPUs.")] = None,
-    expected_audio_seconds: Annotated[float | None, typer.Option(help="How long the recording is, if known.")] = None,
-    deadline_seconds: Annotated[
-        float | None, typer.Option(help="The job should be done so long after it may start. Ends no job.")
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(help="'Name: value', sent when the recording is fetched. `@FILE` reads such lines. Repeatable."),
-    ] = None,
-    priority: Annotated[int | None, typer.Option(min=0, max=9, help="0 is first in line, 9 last. Default: 6.")] = None,
-    task_id: Annotated[str | None, typer.Option(help="The job's id; submitting it twice makes one job.")] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="A name for what is asked; all jobs of one name have one answer.")
-    ] = None,
-    webhook: Annotated[
-        str | None, typer.Option(help="URL that is told of the job's end; it needs WEBHOOK_SECRET at the workers.")
-    ] = None,
-    webhook_result: Annotated[
-        bool, typer.Option("--webhook-result", help="The webhook brings the result along.")
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the results and print them.")] = False,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Wait for at most so many seconds.")] = None,
-    format_name: Format = None,
-    folder: Annotated[Path | None, typer.Option("-o", "--output", help="Write DIR/<job id>.<format>.")] = None,
-    json_lines: Json = False,
-) -> None:
-    """Submit recordings; print a job id per line or, with --wait, the results."""
-    if not wait and (timeout is not None or format_name or folder):
-        raise InvalidJob("--timeout, --format and -o go with --wait")
-    urls = [url for given in urls for url in (_lines(sys.stdin) if given == "-" else [given])]
-    if not urls:
-        raise InvalidJob("there is no URL on standard input")
-    for option, value in (("--task-id", task_id), ("--idempotency-key", idempotency_key)):
-        if value and len(urls) != 1:
-            raise InvalidJob(f"{option} names one job: give one URL")
-    options: dict[str, Any] = {
-        "num_speakers": num_speakers,
-        "min_speakers": min_speakers,
-        "max_speakers": max_speakers,
-        "provider": provider,
-        "expected_audio_seconds": expected_audio_seconds,
-        "deadline_seconds": deadline_seconds,
-        "idempotency_key": idempotency_key,
-        "webhook": webhook,
-        "webhook_result": webhook_result,
-        "headers": dict(_header(line) for line in _header_lines(header or [])),
-    }
-    for url in urls:  # all or none: nothing is submitted where one of them cannot be
-        JobRequest.check({"url": url, **options})
-    output = Output.choose(format_name, json_lines=json_lines, jobs=len(urls), folder=folder) if wait else None
-
-    from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
-
-    ids: list[str] = []
-    try:
-        for url in urls:
-            ids.append(diarize.apply_async((url,), options, task_id=task_id, priority=priority).id)
-            if output is None:
-                record = diarize.records.get(ids[-1]) if json_lines else None
-                print_line(json_line(as_json(record)) if record else ids[-1])
-        if output:
-            with JobsDisplay(make_console(stderr=True)) as display:
-                ended = wait_for(diarize.records, ids, timeout, display)
-            raise typer.Exit(DONE if output.deliver(ended) else FAILED)
-    except KeyboardInterrupt:
-        raise typer.Exit(_interrupted(ids)) from None
 
 
 @app.command(epilog="Example: diarize-queue status 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")
@@ -264,28 +184,6 @@ def _complain_unknown(job_id: str) -> None:
     complain("unknown_job", f"there is no job {job_id}", "Jobs are forgotten QUEUE_RETENTION_DAYS after their end.")
 
 
-def _lines(stream: Iterable[str]) -> list[str]:
-    return [line.strip() for line in stream if line.strip()]
-
-
-def _header_lines(given: Sequence[str]) -> Iterable[str]:
-    for one in given:
-        if not one.startswith("@"):
-            yield one
-            continue
-        try:
-            yield from _lines(Path(one[1:]).read_text().splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidJob(f"--header {one} cannot be read: {type(error).__name__}") from None
-
-
-def _header(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    if not colon or not name.strip():
-        raise InvalidJob("--header takes 'Name: value'")
-    return name.strip(), value.strip()
-
-
 def _found(ids: Sequence[str]) -> tuple[list[JobRecord], bool]:
     """The records of these jobs, and whether one of them is unknown (which is said on stderr)."""
     records = Records(current_settings())
@@ -302,13 +200,6 @@ def _cancelled(before: State) -> str:
     if before is State.RUNNING:
         return "runs: asked to stop"
     return f"had ended already: {before}"
-
-
-def _interrupted(ids: Sequence[str]) -> int:
-    names = " ".join(ids)
-    text = f"interrupted: the jobs go on; end them with: diarize-queue cancel {names}" if ids else "interrupted"
-    make_console(stderr=True).print(printable(text), soft_wrap=True)
-    return INTERRUPTED
 
 
 if __name__ == "__main__":

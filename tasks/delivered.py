@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # the stubs lack it
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Retry
 from celery.worker import state
 from celery.worker.request import Request
 
 from diarization.errors import (
     AttemptStalled,
     Cancelled,
+    DeviceLost,
     DiarizationError,
     QueueUnavailable,
     TimeLimitReached,
@@ -35,6 +38,9 @@ class DeliveredJob(Request):
     _already_revoked: bool
     _context: Any
     worker_pid: int  # type: ignore[assignment]  # the stubs take it for a text
+
+    on_device_lost: ClassVar[Callable[[], None]]
+    """What else the main process does when a child's GPU has failed."""
 
     _ended_for: AttemptStalled | None = None
     """Why this worker has ended the child itself."""
@@ -58,6 +64,8 @@ class DeliveredJob(Request):
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
+        if isinstance(error.exc if isinstance(error, Retry) else error, DeviceLost):
+            self._replace_child()
         lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
         ours = lost and not self._already_cancelled and not self._already_revoked
         if ours and self._hand_back(counts=self._counts and not state.should_terminate):
@@ -67,6 +75,14 @@ class DeliveredJob(Request):
             return self._time_is_over(TimeLimitReached(f"time_limit={error.args[0]} s is over"))
         # A lost job that does not run, or Redis is away: Celery puts it back, and whoever meets it asks the record.
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _replace_child(self) -> None:
+        """End the child whose GPU has failed under this job, before it is given the next one."""
+        if self.worker_pid != os.getpid():  # else it was a GPU at RunPod
+            type(self).on_device_lost()
+            logger.error("job %s: the GPU failed under it: its process is replaced", self.id)
+            with suppress(ProcessLookupError):
+                os.kill(self.worker_pid, signal.SIGKILL)
 
     def _time_is_over(self, error: TimeLimitReached) -> None:
         logger.error("job %s dead: %s: %s", self.id, error.code, error.message)

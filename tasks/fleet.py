@@ -11,6 +11,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
+from tasks.orders import KEY as ORDERS
+from tasks.orders import Orders
 from tasks.record import JobRecord, State
 from tasks.registry import Registry
 from tasks.server import reachable
@@ -36,7 +38,7 @@ _Page = tuple[str, str, list[str]]
 
 @dataclass(frozen=True)
 class _Counts:
-    """What one round trip tells: the server's clock, jobs by state, who runs, messages by priority step and queue."""
+    """What one round trip tells: the server's clock, jobs by state, who runs, the messages in each list, orders."""
 
     now: float
     queued: int
@@ -44,6 +46,7 @@ class _Counts:
     mean_audio_seconds: float
     running: Sequence[str]
     messages: Mapping[tuple[str, str], int]
+    orders: Orders
 
 
 class Fleet:
@@ -79,6 +82,7 @@ class Fleet:
             waiting_jobs=max(counts.queued, len(waiting)),
             due_jobs=counts.due,
             mean_audio_seconds=counts.mean_audio_seconds,
+            orders=counts.orders,
         )
 
     def position(self, job_id: str) -> Position:
@@ -101,13 +105,13 @@ class Fleet:
                 pipe.zcard(f"{self._prefix}state:{state}")
             pipe.zrange(f"{self._prefix}state:{State.RUNNING}", 0, RUNNING_JOBS - 1)
             pipe.hmget(self._prefix + "fleet:lengths", "jobs", "audio_seconds")
+            pipe.hgetall(self._prefix + ORDERS)
             for step, queue in _LISTS:
                 pipe.llen(self._prefix + queue + step)
-            (seconds, microseconds), queued, due, running, (jobs, audio_seconds), *messages = pipe.execute()
+            (seconds, microseconds), queued, due, running, (jobs, audio_seconds), orders, *messages = pipe.execute()
         mean = float(audio_seconds) / float(jobs) if jobs else DEFAULT_AUDIO_SECONDS
-        return _Counts(
-            seconds + microseconds / 1e6, queued, due, mean, running, dict(zip(_LISTS, messages, strict=True))
-        )
+        now, in_lists = seconds + microseconds / 1e6, dict(zip(_LISTS, messages, strict=True))
+        return _Counts(now, queued, due, mean, running, in_lists, Orders.parse(orders, now))
 
     def _walk(self, messages: Mapping[tuple[str, str], int]) -> list[_Page]:
         """The first in each of the broker's lists that the first in line may be in; the oldest message is the last."""

@@ -17,11 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from diarization.errors import DiarizationError, ModelUnavailable
+from tasks.settings import Settings
 
 EXIT_UNUSABLE = 78
 """EX_CONFIG of sysexits.h: started as it is, this worker can never work."""
 
 _POLL_SECONDS = 0.1
+
+
+def runtime_folder(settings: Settings) -> Path:
+    """Where this user's workers on this machine keep small files, each in a folder of its own.
+
+    Raises:
+        ModelUnavailable: It cannot be made, or somebody else could write there, or lead what is written elsewhere.
+    """
+    base = Path(settings.queue_runtime_dir or tempfile.gettempdir()) / f"diarize-queue-{os.getuid()}"
+    try:
+        base.mkdir(mode=0o700, exist_ok=True)
+        found = base.lstat()
+    except OSError as error:
+        raise ModelUnavailable(f"{base} cannot be made: {error.strerror}; set QUEUE_RUNTIME_DIR") from None
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
+        raise ModelUnavailable(f"{base} is not this user's alone: remove it")
+    return base
 
 
 class Gate:
@@ -31,13 +49,8 @@ class Gate:
         folder: Where they are.
     """
 
-    def __init__(self, main_pid: int) -> None:
-        base = Path(tempfile.gettempdir()) / f"diarize-queue-{os.getuid()}"
-        base.mkdir(mode=0o700, exist_ok=True)
-        found = base.lstat()
-        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
-            raise ModelUnavailable(f"{base} is not this user's alone: remove it")
-        self.folder = base / str(main_pid)
+    def __init__(self, main_pid: int, settings: Settings) -> None:
+        self.folder = runtime_folder(settings) / str(main_pid)
 
     def exists(self) -> bool:
         """Whether the main process is one that has prepared itself."""
@@ -46,7 +59,7 @@ class Gate:
     def prepare(self) -> None:
         """Clear what workers that are dead have left, an earlier one of this pid among them."""
         for folder in self.folder.parent.iterdir():
-            if folder == self.folder or not _lives(int(folder.name)):
+            if folder.name.isdigit() and (folder == self.folder or not _lives(int(folder.name))):
                 shutil.rmtree(folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
 
@@ -59,8 +72,8 @@ class Gate:
         self._write("ready", json.dumps(about))
 
     def about(self) -> dict[str, Any]:
-        """What a child has said of its diarizer; they are all alike."""
-        for path in self.folder.glob("*.ready"):
+        """What a child has said of its diarizer; they are all alike. Nothing before the first is ready."""
+        for path in (*self.folder.glob("*.ready"), *self.folder.glob("*.lost")):
             return dict(json.loads(path.read_text()))
         return {}
 
@@ -77,6 +90,20 @@ class Gate:
     def is_open(self) -> bool:
         """Whether some child that lives can work."""
         return any(_lives(int(path.stem)) for path in self.folder.glob("*.ready"))
+
+    def lose(self) -> None:
+        """This child's device has failed: it can do no more."""
+        ready = self.folder / f"{os.getpid()}.ready"
+        ready.rename(ready.with_suffix(".lost"))
+
+    def has_lost(self) -> bool:
+        """Whether a child's device has failed, and no child that came later has done a job."""
+        return any(self.folder.glob("*.lost"))
+
+    def regain(self) -> None:
+        """The device works again, in a child that came later."""
+        for path in self.folder.glob("*.lost"):
+            path.unlink(missing_ok=True)
 
     def wait(self, children: Callable[[], Iterable[Any]], timeout_seconds: float, check: Callable[[], None]) -> None:
         """Wait until every child is ready; `check` is called all the while and may raise.
@@ -106,10 +133,9 @@ class Gate:
         part.rename(part.with_suffix(f".{kind}"))
 
 
-def workers_here() -> list[int]:
+def workers_here(settings: Settings) -> list[int]:
     """Main processes of this user's workers that live on this host, or in this container."""
-    base = Path(tempfile.gettempdir()) / f"diarize-queue-{os.getuid()}"
-    pids = [int(folder.name) for folder in base.glob("[0-9]*")]
+    pids = [int(folder.name) for folder in runtime_folder(settings).glob("[0-9]*")]
     return sorted(pid for pid in pids if _lives(pid))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import signal
 import time
 import traceback
@@ -42,6 +41,7 @@ from diarization.turns import Diarization
 from tasks.answer import AnsweringTask
 from tasks.job import ANYWHERE, JobRequest
 from tasks.loading import Provider, loaded
+from tasks.losses import Losses
 from tasks.producer import another_request
 from tasks.progress import Progress, Reports, Superseded
 from tasks.pulse import Pulse
@@ -49,7 +49,7 @@ from tasks.record import JobRecord, State, end_of, raisable
 from tasks.records import Records, worker_name
 from tasks.registry import Registry
 from tasks.room import Room
-from tasks.schedule import Schedule
+from tasks.schedule import Schedule, backoff_seconds
 from tasks.server import connect
 from tasks.speed import Speed
 from tasks.tickets import describe_ticket, publish, ticket_number
@@ -72,6 +72,8 @@ class GuardedTask(AnsweringTask):
     """Of the process that holds this one's jobs; a pool child sets it to its parent's."""
     pulse: ClassVar[Pulse | None] = None
     """Of a pool child: how its main process sees that it does not hang."""
+    losses: ClassVar[Losses | None] = None
+    """Of a pool child: how its main process hears that its GPU has failed."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job that the current ticket names, or answer with what it ended with."""
@@ -169,6 +171,8 @@ class GuardedTask(AnsweringTask):
         )
         if isinstance(outcome, Superseded):
             raise Ignore(outcome.message)
+        if self.losses:
+            self.losses.learn(outcome)
         if isinstance(outcome, TransientError):
             self._try_again(record, outcome)
         if isinstance(outcome, DiarizationError):
@@ -294,8 +298,3 @@ class GuardedTask(AnsweringTask):
         outcome = self._wait(write)
         if outcome not in (state, "missing"):
             raise Ignore("the job is run by another worker now" if outcome == "stale" else f"the job is {outcome}")
-
-
-def backoff_seconds(attempt: int, base_seconds: float, cap_seconds: float) -> float:
-    """Wait after attempt number `attempt`: doubles each time up to the cap, and half of it is jitter."""
-    return float(min(cap_seconds, base_seconds * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311

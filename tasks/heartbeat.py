@@ -21,9 +21,11 @@ from redis.exceptions import RedisError
 
 from diarization.errors import DiarizationError
 from diarization.memory import available_bytes
+from tasks.intake import Intake
 from tasks.records import Records
 from tasks.registry import WorkerFacts
 from tasks.settings import Settings
+from tasks.vitals import VitalSigns
 
 logger = logging.getLogger(__name__)
 
@@ -32,26 +34,57 @@ IDLE_BEATS = 20
 
 
 class Heartbeat:
-    """Renews the leases and the deliveries of the jobs that this worker holds, and says that the worker lives."""
+    """Renews the leases and the deliveries of the jobs that this worker holds, and says that the worker lives.
 
-    def __init__(self, records: Records, client: Redis, settings: Settings, worker: str, facts: WorkerFacts) -> None:
+    It says so to the fleet, in Redis, and to whoever looks on this machine, in a file.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        client: Redis,
+        settings: Settings,
+        worker: str,
+        facts: WorkerFacts,
+        intake: Intake,
+        vital_signs: VitalSigns,
+    ) -> None:
         self._redis = client
         self._records = records
         self._worker = worker
         self._facts = facts
+        self._intake = intake
+        self._vital_signs = vital_signs
         self._room_bytes: deque[int] = deque([0], maxlen=IDLE_BEATS)
         self._index = settings.redis_key_prefix + "unacked_index"
 
     def beat(self) -> None:
         """Once. A delivery that has been acknowledged meanwhile is not brought back (XX), nor is another's lease."""
-        requests = [*snapshot(state.reserved_requests), *snapshot(state.scheduled_requests)]  # type: ignore[attr-defined]  # since Celery 5.7
+        self._vital_signs.turn(asked_at=self._intake.asked_at, refuses=self._intake.refuses)
+        requests = self._requests()
         if requests:
             tags = [request.message.delivery_tag for request in requests]
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
         else:
             self._room_bytes.append(available_bytes())
-        facts = replace(self._facts, room_bytes=max(self._room_bytes), said_at=time.time())
-        self._records.renew(self._worker, facts.to_json(), [request.id for request in requests])
+        self._facts = replace(self._now(), room_bytes=max(self._room_bytes), said_at=time.time())
+        self._records.renew(self._worker, self._facts.to_json(), [request.id for request in requests])
+        self._vital_signs.answered()
+
+    def has_news(self) -> bool:
+        """Whether somebody may wait for what the next beat will say: the worker runs dry, or takes jobs again."""
+        now, said = self._now(), self._facts
+        runs_dry = not now.taking and now.held != said.held
+        return runs_dry or (now.taking, now.heard_at) != (said.taking, said.heard_at)
+
+    def _now(self) -> WorkerFacts:
+        # In this order: what the main loop knows later is newer, and an answer that it has read is a job that is held.
+        heard_at = self._intake.heard_at
+        is_closed = self._intake.is_closed
+        return replace(self._facts, heard_at=heard_at, taking=not is_closed, held=len(self._requests()))
+
+    def _requests(self) -> list[Any]:
+        return [*snapshot(state.reserved_requests), *snapshot(state.scheduled_requests)]  # type: ignore[attr-defined]  # since Celery 5.7
 
 
 def snapshot(requests: Iterable[Any]) -> list[Any]:
@@ -71,13 +104,16 @@ class Beat(threading.Thread):
         self._every_seconds = every_seconds
         self._function = function
         self._stopped = threading.Event()
+        self._woken = threading.Event()
         self._failing = False
 
     def run(self) -> None:
         """The thread's body."""
         while True:
             self._call()
-            if self._stopped.wait(self._every_seconds):
+            self._woken.wait(self._every_seconds)
+            self._woken.clear()
+            if self._stopped.is_set():
                 return
 
     def _call(self) -> None:
@@ -95,8 +131,13 @@ class Beat(threading.Thread):
                 logger.info("%s reaches Redis again", self.name)
             self._failing = False
 
+    def wake(self) -> None:
+        """Call it now, or once more where a call is under way, and then on as before."""
+        self._woken.set()
+
     def stop(self) -> None:
         """End the thread, and wait for a beat that is under way."""
         self._stopped.set()
+        self._woken.set()
         if self.is_alive():
             self.join(timeout=10)

@@ -55,7 +55,9 @@ METRICS = (
     Metric("diarize_due_jobs", "gauge", "Jobs that are to start later, or anew after a pause"),
     Metric("diarize_running_jobs", "gauge", "Jobs that run, at RunPod too"),
     Metric("diarize_finish_in_seconds", "gauge", "Until the own GPUs have done all that waits; missing without one"),
+    Metric("diarize_paused", "gauge", "1 while an operator has paused the queue"),
     Metric("diarize_workers", "gauge", "Workers that live, by role", ("role",)),
+    Metric("diarize_drained_workers", "gauge", "Those of them that an operator has drained"),
     Metric("diarize_children", "gauge", "Jobs that they can run at one time, by role", ("role",)),
     Metric(
         "diarize_worker_seconds_per_audio_hour",
@@ -212,6 +214,8 @@ def _of_fleet(seen: Snapshot) -> Samples:
         "diarize_late_jobs": {(): float(len(seen.late))},
         "diarize_due_jobs": {(): float(seen.due_jobs)},
         "diarize_running_jobs": {(): float(len(seen.running))},
+        "diarize_paused": {(): float(seen.orders.paused is not None)},
+        "diarize_drained_workers": {(): float(sum(seen.drain_state(name) != "" for name in seen.workers))},
         "diarize_workers": {(role,): count for role, count in workers.items()},
         "diarize_children": {(role,): count for role, count in children.items()},
         "diarize_worker_seconds_per_audio_hour": speeds,

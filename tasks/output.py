@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.table import Table
 
 from diarization.errors import InvalidJob
@@ -23,6 +25,19 @@ from tasks.console import (
     turns_table,
 )
 from tasks.record import JobRecord, State
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        help="json, rttm, srt, vtt, csv, labels, or table. Default: table on a terminal, else json.",
+        show_default=False,
+    ),
+]
+"""The option of each command that prints results."""
+Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
+"""The option of each command that prints jobs."""
 
 TABLE = "table"
 """The format for people; all others are `diarization.formats.FORMATS`."""

@@ -111,7 +111,7 @@ def _judge(line: Line, limits: Limits) -> tuple[int, str]:
 
 def _trouble(line: Line) -> str:
     if not line.fleet.workers:
-        return f"no GPU worker is alive and {len(line.jobs)} that may leave wait"
+        return f"no GPU worker takes jobs and {len(line.jobs)} that may leave wait"
     over, place = line.tightest
     how = f"{over:.0f} s late here" if over > 0 else f"in time here by only {abs(over):.0f} s"
     return f"the {_ordinal(place + 1)} waiting job would be {how}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from redis import Redis
 
 from tasks import line, overflow
@@ -44,7 +46,7 @@ class Overseer:
         if lead(self._redis, self._leader, self._worker, LEADER_SECONDS):
             seen, before = self._fleet.snapshot(), self._valve.position()
             measured = measure(self._outcomes.last(), seen.now)
-            failed = self._canary.round(seen.now, measured.last_at)
+            failed = None if seen.orders.halted else self._canary.round(seen.now, measured.last_at)
             spend, broken = self._ledger.today(), self._breaker.state()
             shut = broken.why if broken else failed or spend.shut
             self._valve.set(decide(seen, spend, shut, measured, self._settings, before))
@@ -64,19 +66,24 @@ def decide(
         dry_run=settings.overflow_dry_run,
     )
     remote = _remote(seen, spend, shut, measured, settings)
-    return overflow.decide(_fleet(seen), remote, limits, seen.now, Decision(before.slots, "", pays=before.pays))
+    decision = overflow.decide(_fleet(seen), remote, limits, seen.now, Decision(before.slots, "", pays=before.pays))
+    paused, halted = seen.orders.paused, seen.orders.halted
+    if halted is None:
+        return decision
+    why = f"closed: {'the queue' if paused else 'overflow'} is paused {halted}"
+    # While the queue is paused nobody here takes what would come home.
+    return replace(decision, slots=0, pays=0, why=why, reclaim=0 if paused else decision.reclaim)
 
 
 def _fleet(seen: Snapshot) -> line.Fleet:
-    """The GPU workers by their own speeds, and what waits for them."""
+    """The GPU workers that take jobs, by their own speeds, and what waits for them."""
     workers = tuple(
         line.GpuWorker(
             seconds_per_audio_hour=seen.seconds_per_audio_hour(name),
             jobs_at_once=facts.children,
             seconds_left=tuple(seen.seconds_left[job.id] for job in seen.running if job.worker == name),
         )
-        for name, facts in seen.workers.items()
-        if facts.role == "gpu"
+        for name, facts in seen.gpu_workers.items()
     )
     waiting = tuple(
         line.WaitingJob(seen.expected_audio_seconds(job), job.deadline_at, may_leave=job.queue == ANYWHERE)

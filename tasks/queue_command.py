@@ -14,6 +14,7 @@ from rich.text import Text
 from tasks import budget_command
 from tasks.budget import Ledger
 from tasks.console import duration, json_line, local_time, make_console, printable
+from tasks.orders import Order
 from tasks.output import print_line
 from tasks.server import connect
 from tasks.settings import current_settings
@@ -23,7 +24,7 @@ from tasks.valve import Valve
 if TYPE_CHECKING:
     from tasks.canary import Sighting
 
-NO_BRIDGE = "off: no bridge is alive"
+NO_BRIDGE, NO_BRIDGE_TAKES = "off: no bridge is alive", "off: every bridge is drained"
 
 
 def queue(
@@ -41,16 +42,18 @@ def queue(
         snapshot = Fleet(client, settings).snapshot()
         position, today = Valve(client, settings).position(), Ledger(client, settings).today()
         canary = Canary(client, settings).last()
-    has_bridge = any(worker.role == "bridge" for worker in snapshot.workers.values())
+    bridges = [snapshot.drain_state(name) for name, worker in snapshot.workers.items() if worker.role == "bridge"]
+    has_bridge = bool(bridges)
+    why = NO_BRIDGE if not bridges else NO_BRIDGE_TAKES if all(bridges) else position.why
     if json_object:
-        valve = {"slots": position.slots, "why": position.why if has_bridge else NO_BRIDGE}
+        valve = {"slots": position.slots, "why": why}
         last = asdict(canary) if canary else None
         budget = budget_command.as_json(today)
         print_line(json_line({**as_json(snapshot), "valve": valve, "budget": budget, "canary": last}))
         return
     console = make_console()
     overflow = {
-        "overflow": position.why if has_bridge else NO_BRIDGE,
+        "overflow": why,
         "budget": budget_command.summary(today) if has_bridge or today.spent_usd or today.in_flight else "",
         "canary": _told(canary) if canary and has_bridge else "",
     }
@@ -81,6 +84,9 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
         "late_jobs": len(snapshot.late),
         "mean_audio_seconds": round(snapshot.mean_audio_seconds, 3),
         "finish_at": _moment(snapshot, last_in_seconds),
+        "paused": _order_json(snapshot.orders.paused),
+        "overflow_paused": _order_json(snapshot.orders.overflow_paused),
+        "drained": {name: asdict(order) for name, order in snapshot.orders.drained.items()},
         "workers": [
             {
                 "name": name,
@@ -90,6 +96,7 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
                 "gpu": facts.gpu,
                 "model": facts.model or None,
                 "seconds_per_audio_hour": facts.seconds_per_audio_hour,
+                "drain": snapshot.drain_state(name) or None,
             }
             for name, facts in snapshot.workers.items()
         ],
@@ -123,13 +130,25 @@ def summary(snapshot: Snapshot) -> dict[str, str]:
     jobs, hours = snapshot.waiting_jobs, duration(snapshot.waiting_audio_seconds)
     late = f", {len(snapshot.late)} of them later than their deadline" if snapshot.late else ""
     at = _moment(snapshot, snapshot.last_in_seconds)
-    finish = "when a GPU worker is there: none is alive" if at is None else f"{local_time(at)}"
+    finish = "when a GPU worker takes jobs: none does now" if at is None else f"{local_time(at)}"
+    orders = snapshot.orders
+    if orders.paused:
+        finish = "when the queue is resumed"
     return {
+        "PAUSED": f"{order_text(orders.paused)}; `resume` ends it" if orders.paused else "",
+        "NO RUNPOD": f"{order_text(orders.overflow_paused)}; `resume --overflow` ends it"
+        if orders.overflow_paused
+        else "",
         "waiting": f"{jobs} jobs, {hours} of audio{late}" if jobs else "nothing",
         "running": f"{len(snapshot.running)} jobs" if snapshot.running else "nothing",
         "due later": f"{snapshot.due_jobs} jobs" if snapshot.due_jobs else "",
         "all done": finish if jobs or snapshot.running else "",
     }
+
+
+def order_text(order: Order) -> str:
+    """Who ordered it, since when, and why."""
+    return printable(f"since {local_time(order.at)} {order}")
 
 
 def facts_text(facts: Mapping[str, str]) -> Text:
@@ -145,7 +164,7 @@ def workers_table(snapshot: Snapshot) -> Table:
         speed = facts.seconds_per_audio_hour
         takes = f"about {duration(snapshot.seconds_per_audio_hour(name))}, not measured yet" if speed is None else ""
         device = printable(facts.gpu or facts.device)
-        jobs = f"{running} of {facts.children}"
+        jobs = snapshot.drain_state(name) or f"{running} of {facts.children}"
         table.add_row(printable(name), facts.role, device, jobs, takes or duration(speed or 0.0))
     return table
 
@@ -162,6 +181,10 @@ def running_table(snapshot: Snapshot) -> Table:
 
 def _stage(job: RunningJob) -> str:
     return f"{printable(job.stage)} {job.percent:.0f} %" if job.stage else ""
+
+
+def _order_json(order: Order | None) -> dict[str, Any] | None:
+    return asdict(order) if order else None
 
 
 def _moment(snapshot: Snapshot, in_seconds: float) -> float | None:

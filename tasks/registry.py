@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from tasks.orders import Order
 from tasks.server import reachable, server_time
 from tasks.settings import Settings
 from tasks.speed import Speed
@@ -33,6 +34,9 @@ class WorkerFacts:
         version: Of its code, see `tasks.version`.
         said_at: When it said so, by its own clock, in seconds since 1970.
         ahead_seconds: Its clock before the server's, as far as both are known. It does not say so itself.
+        taking: Whether it takes jobs, or may have one on its way from the broker.
+        held: Jobs that it has from the broker.
+        heard_at: When the latest order was given that it has heard, in seconds since 1970.
         speed: What it has done so far; None until its first job is done. It does not say so itself: see `tasks.speed`.
     """
 
@@ -46,6 +50,9 @@ class WorkerFacts:
     version: str = ""
     said_at: float | None = None
     ahead_seconds: float | None = None
+    taking: bool = True
+    held: int = 0
+    heard_at: float = 0.0
     speed: Speed | None = None
 
     @classmethod
@@ -66,6 +73,10 @@ class WorkerFacts:
     def to_json(self) -> str:
         """As the registry keeps it."""
         return json.dumps({name: value for name, value in asdict(self).items() if name not in _NOT_SAID})
+
+    def obeys(self, order: Order) -> bool:
+        """Whether it has heard that it is to take nothing, and takes nothing."""
+        return self.heard_at >= order.at and not self.taking
 
     @property
     def seconds_per_audio_hour(self) -> float | None:
@@ -92,6 +103,12 @@ class Registry:
         since = seconds + microseconds / 1e6 - self._lease_seconds
         alive = [(name, seen_at) for name, seen_at in seen if seen_at >= since and name in facts]
         return {name: WorkerFacts.parse(facts[name], speeds.get(name), seen_at) for name, seen_at in alive}
+
+    def known(self) -> list[str]:
+        """Workers that live, or have lived within the last hour; by name."""
+        with reachable():
+            names: Any = self._redis.hkeys(self._prefix + "fleet:workers")
+        return [str(one) for one in names]
 
     def forget_dead(self) -> list[str]:
         """Remove workers that have been silent for an hour; their names."""

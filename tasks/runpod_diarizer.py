@@ -111,6 +111,8 @@ class RemoteDiarizer:
     def _intend(self) -> RemoteRun:
         """Note that there will be a run, unless RunPod gets none."""
         endpoint, price, settings = self._endpoint, self._endpoint.price, self._endpoint.settings
+        if halted := self._patiently(endpoint.orders.read).halted:
+            self._not_now(OverflowClosed(f"paused {halted}"), ends_by_deadline=False)
         if broken := self._patiently(endpoint.breaker.state):
             self._not_now(OverflowUnavailable(broken.why))
         # The length that the caller expects is believed once: the attempt before may have shown that it was too short.
@@ -224,7 +226,7 @@ class RemoteDiarizer:
                 audio_seconds=end.result.audio_seconds if end.result else None,
             )
 
-    def _not_now(self, error: OverflowClosed | OverflowUnavailable) -> NoReturn:
+    def _not_now(self, error: OverflowClosed | OverflowUnavailable, *, ends_by_deadline: bool = True) -> NoReturn:
         """A job that may run anywhere goes back to where it came from; a pinned one waits, until its deadline."""
         if not self._pinned:
             self._endpoint.valve.shut()
@@ -233,13 +235,14 @@ class RemoteDiarizer:
         record = self._record
         deadline = record.deadline_at or record.submitted_at + self._endpoint.settings.overflow_deadline_seconds
         left_seconds = deadline - self._patiently(self._endpoint.now)
-        if left_seconds <= 0:
+        if left_seconds <= 0 and ends_by_deadline:
             raise OverflowRejected(f"its deadline is over, and RunPod has not taken it: {error.message}")
-        error.wait_seconds = min(PINNED_WAIT_SECONDS, left_seconds)
+        error.wait_seconds = min(PINNED_WAIT_SECONDS, left_seconds) if left_seconds > 0 else PINNED_WAIT_SECONDS
         raise error
 
     def _has_gpu(self) -> bool:
-        return any(worker.role == "gpu" for worker in self._patiently(self._endpoint.registry.alive).values())
+        workers, orders = self._patiently(self._endpoint.registry.alive), self._patiently(self._endpoint.orders.read)
+        return any(facts.role == "gpu" and orders.drain_of(name) is None for name, facts in workers.items())
 
     def _alarm(self, why: str) -> None:
         with suppress(QueueUnavailable):  # it is said again at the next look

@@ -7,6 +7,7 @@ import threading
 from diarization.errors import ModelUnavailable
 from tasks.breaker import Breaker
 from tasks.budget import Ledger
+from tasks.orders import OrderBook
 from tasks.outcomes import Outcomes
 from tasks.price import Price
 from tasks.records import Records
@@ -42,6 +43,7 @@ class Endpoint:
         self.valve = Valve(client, settings)
         self.outcomes = Outcomes(client, settings)
         self.registry = Registry(client, settings)
+        self.orders = OrderBook(client, settings)
         self.price = Price.of(settings)
         self.stopping = threading.Event()
         self._key = key.get_secret_value()

@@ -1,8 +1,9 @@
-"""When a job may start and when it is no longer wanted: Celery's countdown, eta and expires."""
+"""When a job may start, also for another attempt, and when it is no longer wanted: Celery's countdown, eta, expires."""
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,3 +61,8 @@ def _moment(name: str, value: Any) -> float | None:
         raise InvalidJob(f"{name}= is no time, but {type(value).__name__}")
     # As Celery does: a time without a zone is UTC.
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+
+
+def backoff_seconds(attempt: int, base_seconds: float, cap_seconds: float) -> float:
+    """Wait after attempt number `attempt`: doubles each time up to the cap, and half of it is jitter."""
+    return float(min(cap_seconds, base_seconds * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311

@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         default=300, ge=1, le=3600, description="How long a worker may take to load its model."
     )
 
+    queue_runtime_dir: Path | None = Field(
+        default=None,
+        description="Folder for a worker's small files, which its health check reads; else the temporary directory.",
+    )
+
     runpod_api_key: SecretStr | None = Field(
         default=None, description="RunPod's key; with RUNPOD_ENDPOINT_ID it lets a bridge send jobs there."
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tasks.forecast import Child, Forecast
 from tasks.job import ANYWHERE, LOCAL
+from tasks.orders import Orders
 from tasks.registry import WorkerFacts
 from tasks.speed import DEFAULT_SECONDS_PER_AUDIO_HOUR, combined
 
@@ -80,6 +81,7 @@ class Snapshot:
         waiting_jobs: How many wait in all; only the first of them are in `waiting`.
         due_jobs: How many are to start later, or anew after a pause; they are in no queue.
         mean_audio_seconds: How long recordings were of late: what stands in where a length is not known.
+        orders: What the operator has told the fleet.
     """
 
     now: float
@@ -89,6 +91,7 @@ class Snapshot:
     waiting_jobs: int = 0
     due_jobs: int = 0
     mean_audio_seconds: float = DEFAULT_AUDIO_SECONDS
+    orders: Orders = field(default_factory=Orders)
 
     @property
     def waiting_audio_seconds(self) -> float:
@@ -113,7 +116,7 @@ class Snapshot:
 
     @property
     def finish_in_seconds(self) -> Mapping[str, float]:
-        """When each job of `waiting` will be done by the own GPUs, by id; `inf` where none works.
+        """When each job of `waiting` will be done by the own GPUs, by id; `inf` where none takes jobs.
 
         Those that they do not take have no part in it.
         """
@@ -121,7 +124,7 @@ class Snapshot:
 
     @property
     def last_in_seconds(self) -> float:
-        """When the own GPUs will have done all that waits and runs; `inf` where none works."""
+        """When the own GPUs will have done all that waits and runs; `inf` where none takes jobs."""
         return self._last_in_seconds(self.waiting_jobs)
 
     @property
@@ -166,12 +169,31 @@ class Snapshot:
         whole = self.expected_audio_seconds(job) * self.seconds_per_audio_hour(job.worker) / 3600
         return max(0.0, whole - (self.now - job.started_at))
 
+    @property
+    def gpu_workers(self) -> Mapping[str, WorkerFacts]:
+        """Those that take jobs, as far as the operator lets them; a pause is no matter of a worker's."""
+        return {
+            name: facts
+            for name, facts in self.workers.items()
+            if facts.role == "gpu" and self.orders.drain_of(name) is None
+        }
+
+    def drain_state(self, worker: str) -> str:
+        """How far a worker has run dry: `draining, 1 running`, then `drained`; empty where nobody has told it to.
+
+        Drained is who has said so: it knows whether a job is on its way to it.
+        """
+        order = self.orders.drain_of(worker)
+        if order is None:
+            return ""
+        facts, running = self.workers[worker], sum(job.worker == worker for job in self.running)
+        is_drained = facts.obeys(order) and not (running or facts.held)
+        return "drained" if is_drained else f"draining, {max(running, facts.held)} running"
+
     def children(self) -> list[Child]:
-        """Of the GPU workers, with what keeps each from the next job."""
+        """Of the GPU workers, with what keeps each from the next job. None while the queue is paused."""
         found = []
-        for name, facts in self.workers.items():
-            if facts.role != "gpu":
-                continue
+        for name, facts in ({} if self.orders.paused else self.gpu_workers).items():
             busy = [self.seconds_left[job.id] for job in self.running if job.worker == name]
             idle = [0.0] * (facts.children - len(busy))
             speed = self.seconds_per_audio_hour(name) / 3600

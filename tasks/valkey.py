@@ -14,11 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
 from tasks.tether import end, spawn_tethered
 
 START_TIMEOUT_SECONDS = 15.0
@@ -154,6 +149,12 @@ def _free_port() -> int:
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     """Whether this very process comes to answer; somebody else's server may sit on the port. If not, it is ended."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    # A third of the time that each command takes to start would be the client's.
+    from redis import Redis  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
     with Redis(port=port, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
         while process.poll() is None and time.monotonic() < deadline:
             with suppress(RedisError):  # not up yet

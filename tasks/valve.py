@@ -6,14 +6,15 @@ import json
 import logging
 import threading
 from dataclasses import asdict, dataclass
-from typing import Any, Self
-
-from redis import Redis
+from typing import TYPE_CHECKING, Any, Self
 
 from diarization.errors import QueueUnavailable
 from tasks.overflow import Decision
 from tasks.server import reachable, server_time
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -17,20 +18,25 @@ from redis.exceptions import AuthenticationError, RedisError
 from diarization.errors import DiarizationError, InternalError
 from tasks.celery import app
 from tasks.chores import Chores
+from tasks.delivered import DeliveredJob
 from tasks.gate import EXIT_UNUSABLE, Gate
 from tasks.guard import GuardedTask
 from tasks.heartbeat import Beat, Heartbeat, snapshot
+from tasks.intake import Intake
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.loading import about, load, use
+from tasks.losses import Losses
+from tasks.orders import OrderBook
 from tasks.pulse import Pulse
 from tasks.records import Records, worker_name
 from tasks.registry import Registry, WorkerFacts
 from tasks.runpod_bridge import Bridge
 from tasks.server import RedisUnfit, check_server, connect
 from tasks.settings import Settings, current_settings
-from tasks.tap import TapStep
+from tasks.tap import IntakeStep, TapStep
 from tasks.tickets import issue_due
 from tasks.version import code_version
+from tasks.vitals import BROKEN, LOADING, READY, STOPPING, VitalSigns
 from tasks.watch import Watch
 from tasks.webhooks import Webhooks
 
@@ -42,6 +48,10 @@ ISSUE_EVERY_SECONDS = 1.0
 CHORES_EVERY_SECONDS = 5.0
 WEBHOOKS_EVERY_SECONDS = 2.0
 WATCH_EVERY_SECONDS = 1.0
+HEAR_EVERY_SECONDS = 1.0
+"""Between looks for the operator's orders: one round trip each."""
+LEAST_STALE_SECONDS = 45.0
+"""Celery's main loop may sleep for half a minute before it tries a broker that is back."""
 
 
 def be_patient() -> None:
@@ -85,16 +95,18 @@ def _prepare_child(**_: Any) -> None:
     """In a pool child: load the model. Celery swallows what is raised here, so a child that cannot work ends itself."""
     be_patient()
     GuardedTask.main_pid = os.getppid()
-    gate = Gate(os.getppid())
+    settings = current_settings()
+    gate = Gate(os.getppid(), settings)
     if not gate.exists():  # the main process died while this child was being spawned
         os._exit(EXIT_UNUSABLE)
     # Threads that spin while they wait take the core that others need: three times slower beside a busy neighbour.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - written, for torch, which is not loaded yet
     try:
-        started = time.monotonic()
-        settings = current_settings()
+        started, losses = time.monotonic(), Losses(gate)
         diarizer = load(settings)
+        losses.compare(about(diarizer))
         logger.info("model loaded in %.1f s", time.monotonic() - started)
+        GuardedTask.losses = losses
         GuardedTask.pulse = Pulse(
             gate.folder,
             stall_seconds=settings.queue_stall_seconds,
@@ -117,11 +129,20 @@ class GateStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        if current_settings().worker_role == "gpu" and not issubclass(parent.pool_cls, TaskPool):
+        settings = current_settings()
+        if settings.worker_role == "gpu" and not issubclass(parent.pool_cls, TaskPool):
             logger.critical("this worker cannot start: a GPU worker needs the prefork pool; leave -P out")
             raise SystemExit(EXIT_UNUSABLE)
-        self._gate = Gate(os.getpid())
+        self._gate = Gate(os.getpid(), settings)
         self._gate.prepare()
+        atexit.register(self._gate.remove)  # not sooner: a child that ends its job still writes there
+        worker = worker_name(parent.hostname, os.getpid())
+        self._intake = parent.intake = Intake(worker, role=settings.worker_role)
+        stale_after_seconds = max(LEAST_STALE_SECONDS, 2.0 * settings.queue_lease_seconds)
+        self._vital_signs = parent.vital_signs = VitalSigns(
+            self._gate.folder, worker, settings.worker_role, stale_after_seconds
+        )
+        self._vital_signs.turn()
         self._beats: list[Beat] = []
         self._bridge: Bridge | None = None
 
@@ -140,27 +161,35 @@ class GateStep(bootsteps.StartStopStep):
                 )
         except (DiarizationError, RedisUnfit) as error:
             logger.critical("this worker cannot start: %s", error)
-            self._gate.remove()
             raise SystemExit(EXIT_UNUSABLE) from None
         logger.info("ready: takes jobs from %s", ", ".join(QUEUES[settings.worker_role]))
         watch = Watch(self._gate.folder, lambda: snapshot(state.active_requests), settings.queue_grace_seconds)
         signals.worker_shutting_down.connect(lambda **_: watch.stop_in_time(), weak=False)
-        self._beats = [
+        signals.worker_shutting_down.connect(lambda **_: self._vital_signs.enter(STOPPING), weak=False)
+        DeliveredJob.on_device_lost = lambda: self._stands_still("its GPU failed, the model is loaded anew")
+        self._vital_signs.enter(READY)
+        self._beats = [Beat("watch", WATCH_EVERY_SECONDS, watch.look)]
+        if settings.worker_role == "gpu":
             # A child that comes after a dead one loads anew, and may fail then.
-            Beat("gate", WATCH_EVERY_SECONDS, lambda: self._check(parent)),
-            Beat("watch", WATCH_EVERY_SECONDS, watch.look),
-        ]
+            self._beats.append(Beat("gate", WATCH_EVERY_SECONDS, lambda: self._check(parent)))
         for beat in self._beats:
             beat.start()
 
     def _check(self, parent: Any) -> None:
         refusal = self._gate.refusal()
+        self._stands_still(refusal or ("" if self._gate.is_open() else "its process died, the model is loaded anew"))
         if refusal is not None and not state.should_terminate and not state.should_stop:
             logger.critical("this worker must stop: %s", refusal)
+            self._vital_signs.enter(BROKEN, refusal)
             parent.exitcode = EXIT_UNUSABLE
             # Another child that works may finish its job.
             how = "should_stop" if self._gate.is_open() else "should_terminate"
             setattr(state, how, EXIT_UNUSABLE)
+
+    def _stands_still(self, why: str) -> None:
+        """No child can work now, for that reason; empty where one can."""
+        self._intake.breaks(why)
+        self._vital_signs.enter(LOADING if why else READY, why)
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""
@@ -168,7 +197,6 @@ class GateStep(bootsteps.StartStopStep):
             self._bridge.endpoint.stopping.set()  # a shutdown by remote control sends no signal
         for beat in self._beats:
             beat.stop()
-        self._gate.remove()
 
     terminate = stop
 
@@ -187,17 +215,26 @@ class BeatStep(bootsteps.StartStopStep):
         settings = current_settings()
         worker, records = worker_name(parent.hostname, os.getpid()), Records(settings)
         client = connect(settings, patient=False)
-        said = Gate(os.getpid()).about() if settings.worker_role == "gpu" else {}
+        said = Gate(os.getpid(), settings).about() if settings.worker_role == "gpu" else {}
         precision = settings.diarization_precision if settings.worker_role == "gpu" else ""
         facts = WorkerFacts(
             settings.worker_role, children=parent.concurrency, precision=precision, version=code_version(), **said
         )
-        heartbeat = Heartbeat(records, client, settings, worker, facts)
+        intake, book = parent.intake, OrderBook(client, settings)
+        heartbeat = Heartbeat(records, client, settings, worker, facts, intake, parent.vital_signs)
         chores = Chores(app, records, Registry(client, settings), client, settings, worker)
         webhooks = Webhooks(records, client, settings)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
-        Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat).start()
+        beats = Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat)
+        beats.start()
+
+        def hear() -> None:
+            intake.look(book)
+            if heartbeat.has_news():
+                beats.wake()
+
         self._beats = [
+            Beat("orders", HEAR_EVERY_SECONDS, hear),
             Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records)),
             Beat("chores", CHORES_EVERY_SECONDS, chores.round),
             Beat("webhooks", WEBHOOKS_EVERY_SECONDS, webhooks.round),
@@ -254,4 +291,4 @@ def _check_server(settings: Settings) -> None:
 
 
 app.steps["worker"].update((GateStep, BeatStep))
-app.steps["consumer"].add(TapStep)
+app.steps["consumer"].update((IntakeStep, TapStep))

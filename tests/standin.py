@@ -22,8 +22,9 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
     /kill/1             the process kills itself with SIGKILL, likewise
 
 Likewise the model: `unavailable` cannot be loaded, `bug` fails with an unknown error, `wait/NAME` loads once that
-file stands in STANDIN_DIR (and fails where a file `refuse` does, too), `once` loads for the first process alone; all
-others load at once.
+file stands in STANDIN_DIR (and fails where a file `refuse` does, too), `once` loads for the first process alone,
+`lost/NAME` is on a GPU that fails under every job until that file stands in STANDIN_DIR, `moved` is on a GPU for the
+first process and on the CPU for those after it; all others load at once.
 
 Where STANDIN_DIR is set, every load, start and end is a line in its `journal`: `read_journal` gives them, and
 attempts are counted by it.
@@ -38,14 +39,14 @@ import random
 import signal
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from diarization import canary
 from diarization.diarizer import DiarizerOptions, Report
-from diarization.errors import DiarizationError, ModelUnavailable, from_code
+from diarization.errors import DeviceLost, DiarizationError, ModelUnavailable, from_code
 from diarization.recording import Recording
 from diarization.turns import Diarization, Provenance, Speaker, SpeakerHints, Turn, total_seconds
 
@@ -64,9 +65,11 @@ def load(options: DiarizerOptions) -> StandIn:
         _wait_for(name)
         if (Path(os.environ["STANDIN_DIR"]) / "refuse").exists():
             raise ModelUnavailable("the stand-in was told to refuse")
-    if _write_journal("load", options.model) > 1 and what == "once":
+    loads = _write_journal("load", options.model)
+    if loads > 1 and what == "once":
         raise ModelUnavailable("the stand-in was told to load once")
-    return StandIn(options)
+    on_gpu = what == "lost" or (what == "moved" and loads == 1)
+    return StandIn(options, Provenance(model="stand-in", device="cuda:0" if on_gpu else "cpu"))
 
 
 @dataclass
@@ -74,7 +77,7 @@ class StandIn:
     """A `Diarizer`; see the module's text for what it does."""
 
     options: DiarizerOptions
-    provenance: ClassVar = Provenance(model="stand-in", device="cpu")
+    provenance: Provenance = field(default_factory=lambda: Provenance(model="stand-in", device="cpu"))
 
     def diarize(self, recording: Recording, hints: SpeakerHints, report: Report) -> Diarization:
         """Do as the URL's path says."""
@@ -100,6 +103,9 @@ class StandIn:
             speakers = int(rest[1])
         report("download", 1, 1)
         report("decode", int(seconds), int(seconds))
+        what, _, name = self.options.model.partition("/")
+        if what == "lost" and not (Path(os.environ["STANDIN_DIR"]) / name).exists():
+            raise DeviceLost("the GPU failed: CUDA error: the stand-in was told to lose it")
         match verb:
             case "work":
                 _work(worked_seconds := float(rest[1]), report)

@@ -32,6 +32,7 @@ UNSERVED = Fault(
     "jobs wait, and no worker that is alive takes them",
     "start a GPU worker (celery -A tasks worker) or, for jobs that only RunPod may do, a bridge (WORKER_ROLE=bridge)",
 )
+PAUSED = risk("paused", "an operator has paused the queue: what waits stays where it is", "diarize-queue resume")
 LATE = risk(
     "late",
     "jobs will be done after their deadlines: callers that wait run into their timeouts",
@@ -73,6 +74,8 @@ def line(subject: Subject) -> Finding:
 
     with ask(subject) as client:
         seen = Fleet(client, subject.settings).snapshot()
+    if seen.orders.paused:
+        return PAUSED.found(f"paused {seen.orders.paused}; waiting: {counted(seen.waiting_jobs, 'job')}")
     if not seen.waiting_jobs:
         return fine(f"nothing waits, running: {counted(len(seen.running), 'job')}")
     roles = {facts.role for facts in seen.workers.values()}
@@ -165,7 +168,7 @@ CHECKS = tuple(
     Check("fleet", name, looks_at, look, faults, needs="connection", timeout_seconds=15)
     for name, looks_at, look, faults in (
         ("workers", "who has been heard of within a lease", workers, (NOBODY,)),
-        ("line", "jobs that wait, and who takes them", line, (UNSERVED, LATE)),
+        ("line", "jobs that wait, and who takes them", line, (PAUSED, UNSERVED, LATE)),
         ("versions", "the code of workers and of this host", versions, (MIXED_VERSIONS,)),
         ("models", "model and precision of GPU workers", models, (MIXED_MODELS,)),
         ("leader", "who does the fleet's chores", leader, (NO_LEADER,)),

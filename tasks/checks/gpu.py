@@ -112,7 +112,7 @@ def driver(subject: Subject) -> Finding:
     if cuda and cuda < NEEDED_CUDA:
         return OLD_DRIVER.found(f"{says}, and torch needs CUDA 13.0")
     # A worker that runs here keeps what it has had of the GPU.
-    is_short = not workers_here() and min(gpu.free_gb for gpu in gpus) < WANTED_GB
+    is_short = not workers_here(subject.settings) and min(gpu.free_gb for gpu in gpus) < WANTED_GB
     return LITTLE_MEMORY.found(says) if is_short else fine(says)
 
 

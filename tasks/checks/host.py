@@ -11,7 +11,7 @@ from diarization.errors import DecoderUnavailable, ModelUnavailable
 from diarization.ffmpeg import find_ffmpeg
 from diarization.memory import available_bytes, needed_bytes
 from tasks.checks.finding import GPU, WORKERS, Check, Fault, Finding, Role, Subject, counted, fine, risk
-from tasks.gate import Gate, workers_here
+from tasks.gate import runtime_folder, workers_here
 
 MODEL_BYTES = 1_100_000_000
 """What a worker holds with its model loaded: docs/speed.md, `make bench-memory`."""
@@ -67,7 +67,7 @@ def temp(subject: Subject) -> Finding:
         folder = tempfile.gettempdir()
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0")
-        Gate(os.getpid())
+        runtime_folder(subject.settings)
     except OSError as error:
         return NO_TEMP.found(str(error))
     except ModelUnavailable as error:
@@ -82,7 +82,7 @@ def temp(subject: Subject) -> Finding:
 def memory(subject: Subject) -> Finding:
     """Whether the model and a recording fit."""
     free, hours = available_bytes(), subject.settings.diarization_max_hours
-    running = workers_here()
+    running = workers_here(subject.settings)
     who, held = ("its next job", 0) if running else ("a worker", MODEL_BYTES)
     ordinary = held + needed_bytes(min(hours, ORDINARY_HOURS) * 3600)
     longest = held + needed_bytes(hours * 3600)

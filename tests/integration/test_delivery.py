@@ -360,6 +360,7 @@ def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Cal
     assert ours == {
         f"diarize:{name}"
         for name in (
+            "fleet:counters",
             *("leader", "fleet:rounds", "fleet:lapsed_at", "fleet:lengths"),
             *("fleet:workers", "fleet:workers_seen", "fleet:speeds"),
         )

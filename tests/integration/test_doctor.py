@@ -20,6 +20,7 @@ from tasks.checks import connection, fleet, redis_server
 from tasks.checks.finding import Check, Fault, Finding, Mark, Role, Subject, fine
 from tasks.diarize import diarize
 from tasks.doctor import BROKEN, CHECKS, HUNG, examine
+from tasks.orders import QUEUE, OrderBook
 from tasks.registry import WorkerFacts
 from tasks.settings import Settings
 from tasks.valkey import EmbeddedValkey
@@ -245,6 +246,9 @@ def test_jobs_that_nobody_takes_and_a_fleet_under_another_prefix(redis: Redis, s
     assert look("line", at).mark is Mark.OK
     diarize.delay("http://stand.in/turns/60/2", expected_audio_seconds=36_000, deadline_seconds=1)
     assert look("line", at).fault is fleet.LATE
+    OrderBook(redis, at.settings).pause(QUEUE, "new disks", "root@here")
+    paused = look("line", at)
+    assert (paused.fault, "paused by root@here: new disks" in paused.says) == (fleet.PAUSED, True)
     assert look("key prefix", at).mark is Mark.OK
     assert look("key prefix", subject(server.url, redis_key_prefix="other:")).fault is redis_server.OTHER_PREFIX
 

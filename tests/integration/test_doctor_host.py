@@ -65,7 +65,7 @@ def test_what_nvidia_smi_says(
     fault: Fault | None,
     says: str,
 ) -> None:
-    monkeypatch.setattr(gpu, "workers_here", list)
+    monkeypatch.setattr(gpu, "workers_here", lambda _: [])
     smi(gpus, cuda, code)
     found = gpu.driver(subject())
     assert found.fault is fault
@@ -210,7 +210,7 @@ def test_memory_beside_what_recordings_take(
     free_gb: float, running: list[int], fault: Fault | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "available_bytes", lambda: int(free_gb * 1e9))
-    monkeypatch.setattr(host, "workers_here", lambda: running)
+    monkeypatch.setattr(host, "workers_here", lambda _: running)
     assert host.memory(subject()).fault is fault
 
 

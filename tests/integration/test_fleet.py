@@ -161,7 +161,7 @@ def test_a_replayed_job_has_a_new_deadline(redis: Redis, start_worker: Callable[
 def test_the_command_shows_the_fleet(redis: Redis, start_worker: Callable[..., Worker]) -> None:
     assert "nothing" in run_cli("queue").stdout
     waiting = submit(expected_audio_seconds=3600)
-    assert "none is alive" in run_cli("queue").stdout
+    assert "none does now" in run_cli("queue").stdout
     diarize.cancel(waiting)
     start_worker(options=("-c", "2"))
     diarize.delay("http://stand.in/work/3600/1").get(timeout=20)

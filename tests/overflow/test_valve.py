@@ -56,7 +56,7 @@ def test_a_dry_run_says_what_it_would_send(redis: Redis, start_worker: Start, tm
     with emulated(tmp_path) as emulator:
         bridge = start_bridge(start_worker, emulator, OVERFLOW_DRY_RUN="true")
         job = diarize.delay("http://stand.in/turns/5/2")
-        wait_until(lambda: "dry run, would be open for 1: no GPU worker is alive" in bridge.log)
+        wait_until(lambda: "dry run, would be open for 1: no GPU worker takes jobs" in bridge.log)
         assert (record(job).state, emulator.submissions) == (State.QUEUED, [])
 
 

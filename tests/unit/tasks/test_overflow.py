@@ -73,9 +73,9 @@ OPENED = [
     (LATE, replace(REMOTE, throttled=True, idle_workers=1), LIMITS, 1, "300 s late"),
     (LATE, REMOTE, replace(LIMITS, budget_left_usd=0.6), 1, "(2 would pay, but the budget holds for no more)"),
     (LATE, REMOTE, replace(LIMITS, max_in_flight=1), 1, "300 s late"),
-    (Fleet((), line(9000)), REMOTE, LIMITS, 1, "no GPU worker is alive and 1 that may leave wait"),
-    (Fleet((), line(*[600] * 9)), REMOTE, LIMITS, 3, "no GPU worker is alive and 9 that may leave wait"),
-    (Fleet((), line(600)), replace(REMOTE, failure_share=0.9), LIMITS, 1, "no GPU worker is alive"),
+    (Fleet((), line(9000)), REMOTE, LIMITS, 1, "no GPU worker takes jobs and 1 that may leave wait"),
+    (Fleet((), line(*[600] * 9)), REMOTE, LIMITS, 3, "no GPU worker takes jobs and 9 that may leave wait"),
+    (Fleet((), line(600)), replace(REMOTE, failure_share=0.9), LIMITS, 1, "no GPU worker takes jobs"),
 ]
 
 
@@ -193,7 +193,7 @@ BEFORE = st.none() | st.just(OPEN) | st.just(Decision(slots=0, why="closed: noth
 REASONS = (
     r"nothing is waiting|nothing that waits may leave the house|all that wait will be in time here, .* to spare"
     r"|(the \d+(st|nd|rd|th) waiting job would be (\d+ s late here|in time here by only \d+ s)"
-    r"|no GPU worker is alive and \d+ that may leave wait), (but .+|RunPod would have the first .+)"
+    r"|no GPU worker takes jobs and \d+ that may leave wait), (but .+|RunPod would have the first .+)"
 )
 
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diarization.errors import InvalidJob
-from tasks.guard import backoff_seconds
-from tasks.schedule import Schedule
+from tasks.schedule import Schedule, backoff_seconds
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 

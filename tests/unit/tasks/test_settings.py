@@ -27,7 +27,7 @@ def test_the_fixed_names_and_their_defaults() -> None:
     assert (defaults["OVERFLOW_USD_PER_SECOND"], defaults["OVERFLOW_MAX_IN_FLIGHT"]) == (0.00031, 3)
     unset = {name for name, value in defaults.items() if value is None}
     secrets = {"HF_TOKEN", "RUNPOD_API_KEY", "WEBHOOK_SECRET", "WEBHOOK_SECRET_OLD"}
-    assert unset == {"DIARIZATION_RECORDINGS_DIR", "RUNPOD_ENDPOINT_ID"} | secrets
+    assert unset == {"DIARIZATION_RECORDINGS_DIR", "QUEUE_RUNTIME_DIR", "RUNPOD_ENDPOINT_ID"} | secrets
 
 
 @pytest.mark.parametrize(

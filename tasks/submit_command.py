@@ -1,0 +1,124 @@
+"""The command `submit`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diarization.errors import InvalidJob
+from tasks.console import as_json, json_line, make_console, printable
+from tasks.job import JobRequest
+from tasks.orders_command import warn_if_paused
+from tasks.output import Format, Json, Output, print_line
+from tasks.waiting import JobsDisplay, wait_for
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def submit(
+    urls: Annotated[
+        list[str], typer.Argument(metavar="URL", help="Recordings: http, https or file. `-` reads URLs from stdin.")
+    ],
+    num_speakers: Annotated[int | None, typer.Option(help="How many people speak, where that is known.")] = None,
+    min_speakers: Annotated[int | None, typer.Option(help="At least so many speak.")] = None,
+    max_speakers: Annotated[int | None, typer.Option(help="At most so many speak.")] = None,
+    provider: Annotated[str | None, typer.Option(help="`local` keeps the job on your own GPUs.")] = None,
+    expected_audio_seconds: Annotated[float | None, typer.Option(help="How long the recording is, if known.")] = None,
+    deadline_seconds: Annotated[
+        float | None, typer.Option(help="The job should be done so long after it may start. Ends no job.")
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(help="'Name: value', sent when the recording is fetched. `@FILE` reads such lines. Repeatable."),
+    ] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=9, help="0 is first in line, 9 last. Default: 6.")] = None,
+    task_id: Annotated[str | None, typer.Option(help="The job's id; submitting it twice makes one job.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A name for what is asked; all jobs of one name have one answer.")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL that is told of the job's end; it needs WEBHOOK_SECRET at the workers.")
+    ] = None,
+    webhook_result: Annotated[
+        bool, typer.Option("--webhook-result", help="The webhook brings the result along.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the results and print them.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Wait for at most so many seconds.")] = None,
+    format_name: Format = None,
+    folder: Annotated[Path | None, typer.Option("-o", "--output", help="Write DIR/<job id>.<format>.")] = None,
+    json_lines: Json = False,
+) -> None:
+    """Submit recordings; print a job id per line or, with --wait, the results."""
+    if not wait and (timeout is not None or format_name or folder):
+        raise InvalidJob("--timeout, --format and -o go with --wait")
+    urls = [url for given in urls for url in (_lines(sys.stdin) if given == "-" else [given])]
+    if not urls:
+        raise InvalidJob("there is no URL on standard input")
+    for option, value in (("--task-id", task_id), ("--idempotency-key", idempotency_key)):
+        if value and len(urls) != 1:
+            raise InvalidJob(f"{option} names one job: give one URL")
+    options: dict[str, Any] = {
+        "num_speakers": num_speakers,
+        "min_speakers": min_speakers,
+        "max_speakers": max_speakers,
+        "provider": provider,
+        "expected_audio_seconds": expected_audio_seconds,
+        "deadline_seconds": deadline_seconds,
+        "idempotency_key": idempotency_key,
+        "webhook": webhook,
+        "webhook_result": webhook_result,
+        "headers": dict(_header(line) for line in _header_lines(header or [])),
+    }
+    for url in urls:  # all or none: nothing is submitted where one of them cannot be
+        JobRequest.check({"url": url, **options})
+    output = Output.choose(format_name, json_lines=json_lines, jobs=len(urls), folder=folder) if wait else None
+
+    from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
+
+    ids: list[str] = []
+    try:
+        for url in urls:
+            ids.append(diarize.apply_async((url,), options, task_id=task_id, priority=priority).id)
+            if output is None:
+                record = diarize.records.get(ids[-1]) if json_lines else None
+                print_line(json_line(as_json(record)) if record else ids[-1])
+        warn_if_paused()
+        if output:
+            with JobsDisplay(make_console(stderr=True)) as display:
+                ended = wait_for(diarize.records, ids, timeout, display)
+            raise typer.Exit(DONE if output.deliver(ended) else FAILED)
+    except KeyboardInterrupt:
+        raise typer.Exit(_interrupted(ids)) from None
+
+
+def _lines(stream: Iterable[str]) -> list[str]:
+    return [line.strip() for line in stream if line.strip()]
+
+
+def _header_lines(given: Sequence[str]) -> Iterable[str]:
+    for one in given:
+        if not one.startswith("@"):
+            yield one
+            continue
+        try:
+            yield from _lines(Path(one[1:]).read_text().splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidJob(f"--header {one} cannot be read: {type(error).__name__}") from None
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip():
+        raise InvalidJob("--header takes 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _interrupted(ids: Sequence[str]) -> int:
+    names = " ".join(ids)
+    text = f"interrupted: the jobs go on; end them with: diarize-queue cancel {names}" if ids else "interrupted"
+    make_console(stderr=True).print(printable(text), soft_wrap=True)
+    return INTERRUPTED
