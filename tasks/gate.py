@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -31,7 +30,7 @@ def runtime_folder(settings: Settings) -> Path:
     Raises:
         ModelUnavailable: It cannot be made, or somebody else could write there, or lead what is written elsewhere.
     """
-    base = Path(settings.queue_runtime_dir or tempfile.gettempdir()) / f"diarize-queue-{os.getuid()}"
+    base = settings.runtime_dir / f"diarize-queue-{os.getuid()}"
     try:
         base.mkdir(mode=0o700, exist_ok=True)
         found = base.lstat()

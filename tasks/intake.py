@@ -78,6 +78,6 @@ class Intake:
         return awaits_answer or not (self.is_closed or self.holds)
 
     def _say(self, why: str) -> None:
-        if why != self._said:
-            logger.info("takes no jobs: %s" if why else "takes jobs%s", why)
-        self._said = why
+        if why != self._said and (self._broken or self._orders is not None):
+            logger.info("takes no jobs: %s" if why else "takes jobs again%s", why)
+            self._said = why

@@ -121,7 +121,7 @@ class Settings(BaseSettings):
 
     queue_runtime_dir: Path | None = Field(
         default=None,
-        description="Folder for a worker's small files, which its health check reads; else the temporary directory.",
+        description="Folder for a worker's small files, which its health check reads; else TMPDIR, else `/tmp`.",
     )
 
     runpod_api_key: SecretStr | None = Field(
@@ -239,6 +239,14 @@ class Settings(BaseSettings):
                 "must be as redis://:PASSWORD@host:6379/0, with what is special in the password percent-encoded"
             )
         return value
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Where workers keep their small files.
+
+        Not `tempfile.gettempdir()`, which tries to write: on a full disk a health check would look elsewhere.
+        """
+        return self.queue_runtime_dir or Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
 
     def diarizer_options(self) -> DiarizerOptions:
         """What the diarizer is loaded with."""

@@ -19,6 +19,7 @@ from typing import Any, Self
 FILE = "vitals"
 BYTES = 2048
 LOADING, READY, STOPPING, BROKEN = "loading", "ready", "stopping", "broken"
+_FINALITY = {LOADING: 0, READY: 0, STOPPING: 1, BROKEN: 2}
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ class VitalSigns:
         self._vitals = Vitals(worker, role, pid, born, time.time(), stale_after_seconds)
 
     def enter(self, phase: str, why: str = "") -> None:
-        """The worker is in that phase now. One that is about to end does nothing else any more."""
+        """The worker is in that phase now; it does not come back from one that ends it."""
         with self._changes:
-            is_over = self._vitals.phase in (STOPPING, BROKEN) and phase in (LOADING, READY)
-            if not is_over and (phase, why) != (self._vitals.phase, self._vitals.why):
+            before = self._vitals
+            if _FINALITY[phase] >= _FINALITY[before.phase] and (phase, why) != (before.phase, before.why):
                 self._write(phase=phase, why=why)
 
     def turn(self, *, asked_at: float = 0.0, refuses: str = "") -> None:

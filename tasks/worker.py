@@ -133,8 +133,12 @@ class GateStep(bootsteps.StartStopStep):
         if settings.worker_role == "gpu" and not issubclass(parent.pool_cls, TaskPool):
             logger.critical("this worker cannot start: a GPU worker needs the prefork pool; leave -P out")
             raise SystemExit(EXIT_UNUSABLE)
-        self._gate = Gate(os.getpid(), settings)
-        self._gate.prepare()
+        try:
+            self._gate = Gate(os.getpid(), settings)
+            self._gate.prepare()
+        except (DiarizationError, OSError) as error:
+            logger.critical("this worker cannot start: %s", error)
+            raise SystemExit(EXIT_UNUSABLE) from None
         atexit.register(self._gate.remove)  # not sooner: a child that ends its job still writes there
         worker = worker_name(parent.hostname, os.getpid())
         self._intake = parent.intake = Intake(worker, role=settings.worker_role)
@@ -193,8 +197,10 @@ class GateStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:
         """Celery's hook."""
+        # A shutdown by remote control sends no signal.
+        self._vital_signs.enter(STOPPING)
         if self._bridge is not None:
-            self._bridge.endpoint.stopping.set()  # a shutdown by remote control sends no signal
+            self._bridge.endpoint.stopping.set()
         for beat in self._beats:
             beat.stop()
 

@@ -26,6 +26,7 @@ def waiting(redis: Redis) -> int:
         ({"DIARIZATION_MODEL": "bug"}, "internal_error: RuntimeError: the stand-in was told to fail while loading"),
         ({"DIARIZATION_DIARIZER": "no_such_module:load"}, "no_such_module:load cannot be imported"),
         ({"DIARIZATION_DIARIZER": "tests.standin:lod"}, "tests.standin:lod cannot be imported"),
+        ({"QUEUE_RUNTIME_DIR": "/no/such/folder"}, "cannot be made: No such file or directory; set QUEUE_RUNTIME_DIR"),
         ({"WORKER_ROLE": "bridge"}, "a bridge needs RUNPOD_API_KEY and RUNPOD_ENDPOINT_ID"),
     ],
 )

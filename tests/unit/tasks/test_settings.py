@@ -131,3 +131,14 @@ def test_a_name_that_is_like_a_setting_which_is_not_set(monkeypatch: pytest.Monk
     for name in ("RUNPOD_POD_ID", "HF_HOME", "REDIS_URL", "REDIS_URLS", "RUNPOD_API_KEYS"):
         monkeypatch.setenv(name, "redis://h")
     assert settings_lookalikes() == {"RUNPOD_API_KEYS": "RUNPOD_API_KEY"}, "REDIS_URL itself is there"
+
+
+def test_where_workers_keep_their_files_does_not_hang_on_what_can_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/no/such/folder")
+    assert read_settings().runtime_dir == Path("/no/such/folder")
+    monkeypatch.delenv("TMPDIR")
+    assert read_settings().runtime_dir == Path("/tmp")
+    monkeypatch.setenv("QUEUE_RUNTIME_DIR", "/run/diarize")
+    assert read_settings().runtime_dir == Path("/run/diarize")

@@ -83,6 +83,7 @@ def test_the_file_says_what_the_writer_was_told(tmp_path: Path) -> None:
     signs.enter(STOPPING)
     signs.enter(READY)
     signs.enter(BROKEN, "lost")
+    signs.enter(STOPPING)
     (last,) = read(tmp_path)
     assert (last.phase, last.why) == (BROKEN, "lost")
 
