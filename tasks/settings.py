@@ -23,6 +23,10 @@ PREFIXES = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_")
 ALIKE = 0.85
 """By difflib's ratio: RUNPOD_API_KEYS is like RUNPOD_API_KEY, RUNPOD_POD_ID is like nothing of ours."""
 
+# Where Docker and Compose put secrets. A file there that is named like a setting holds its value, where the environment
+# has none.
+SECRETS = Path("/run/secrets")
+
 MAX_DEADLINE_SECONDS = 30 * 86400.0
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
@@ -64,6 +68,14 @@ class Settings(BaseSettings):
     )
     diarization_device: str = Field(
         default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
+    )
+    diarization_gpu_seats_dir: Path | None = Field(
+        default=None,
+        description="Where the workers of one host note which GPU each has taken, so that each has its own; containers "
+        "share it.",
+    )
+    cuda_visible_devices: str | None = Field(
+        default=None, description="CUDA's own. Where it is set, a worker takes that GPU and looks for no free one."
     )
     diarization_precision: Literal["exact", "fast"] = Field(
         default="exact", description="`exact` is stock pyannote's answer; `fast` trades some of it, and results say so."
@@ -265,20 +277,23 @@ class Settings(BaseSettings):
         )
 
 
-def read_settings() -> Settings:
-    """Settings from the process's environment as it is now.
+def read_settings(secrets: Path = SECRETS) -> Settings:
+    """Settings from the process's environment as it is now, and from files for what it does not say.
+
+    Args:
+        secrets: Folder of the files.
 
     Raises:
         SettingsError: A value is out of bounds, or a name that looks like ours is none.
     """
-    faults = settings_faults()
+    faults = settings_faults(secrets)
     if faults:
         raise SettingsError(faults[0])
-    return Settings()
+    return _read(secrets)
 
 
-def settings_faults() -> list[str]:
-    """All that is wrong with the environment, a line each; none of them repeats a value."""
+def settings_faults(secrets: Path = SECRETS) -> list[str]:
+    """All that is wrong with the environment and those files, a line each; none of them repeats a value."""
     known = _names()
     faults = [
         f"{name} is not a setting; the ones with that beginning are {_alike(name, known)}"
@@ -286,7 +301,7 @@ def settings_faults() -> list[str]:
         if name.upper().startswith(PREFIXES) and name.upper() not in known
     ]
     try:
-        Settings()
+        _read(secrets)
     except ValidationError as error:
         for one in error.errors(include_url=False, include_input=False):
             name = str(one["loc"][0]).upper() if one["loc"] else "settings"
@@ -304,6 +319,10 @@ def settings_lookalikes() -> dict[str, str]:
     unset = sorted(_names() - given)
     close = {name: get_close_matches(name, unset, n=1, cutoff=ALIKE) for name in sorted(given - _names())}
     return {name: found[0] for name, found in close.items() if found}
+
+
+def _read(secrets: Path) -> Settings:
+    return Settings(_secrets_dir=secrets if secrets.is_dir() else None)
 
 
 def _names() -> set[str]:

@@ -20,6 +20,7 @@ from tasks.celery import app
 from tasks.chores import Chores
 from tasks.delivered import DeliveredJob
 from tasks.gate import EXIT_UNUSABLE, Gate
+from tasks.gpu_seat import Seat, list_gpus, take_seat
 from tasks.guard import GuardedTask
 from tasks.heartbeat import Beat, Heartbeat, snapshot
 from tasks.intake import Intake
@@ -147,6 +148,8 @@ class GateStep(bootsteps.StartStopStep):
             self._gate.folder, worker, settings.worker_role, stale_after_seconds
         )
         self._vital_signs.turn()
+        # Held until this process ends: a child that is still busy when the worker stops still sits there.
+        self._seat = _take_gpu(settings)
         self._beats: list[Beat] = []
         self._bridge: Bridge | None = None
 
@@ -267,6 +270,23 @@ def _leave(bridge: Bridge, grace_seconds: float) -> None:
     timer = threading.Timer(grace_seconds, end)
     timer.daemon = True
     timer.start()
+
+
+def _take_gpu(settings: Settings) -> Seat | None:
+    """A GPU for the children of this worker, which start after this; None where there is no choice."""
+    told = settings.cuda_visible_devices is not None or settings.diarization_device not in ("auto", "cuda")
+    gpus = [] if told or settings.worker_role != "gpu" else list_gpus()
+    if not gpus:
+        return None
+    try:
+        seat = take_seat(gpus, settings.diarization_gpu_seats_dir)
+    except OSError as error:
+        logger.critical("this worker cannot start: DIARIZATION_GPU_SEATS_DIR cannot be written to: %s", error)
+        raise SystemExit(EXIT_UNUSABLE) from None
+    os.environ["CUDA_VISIBLE_DEVICES"] = seat.gpu.uuid  # noqa: TID251 - written, for the children's CUDA
+    with_whom = f"shared with {seat.others} more" if seat.others else "its own"
+    logger.info("works on %s (%s), %s", seat.gpu.name, seat.gpu.uuid, with_whom)
+    return seat
 
 
 def _heed_signals() -> None:

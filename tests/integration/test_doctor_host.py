@@ -179,6 +179,7 @@ def test_libraries_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
 
 def disk(monkeypatch: pytest.MonkeyPatch, folder: str) -> Finding:
     monkeypatch.setattr(tempfile, "tempdir", folder)
+    monkeypatch.setenv("TMPDIR", folder)
     return host.temp(subject(diarization_max_bytes=1))
 
 
@@ -187,11 +188,10 @@ def test_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert disk(monkeypatch, str(tmp_path / "nowhere")).fault is host.NO_TEMP
     others = tmp_path / "others"
     others.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(others))
-    host.temp(subject())
+    disk(monkeypatch, str(others))
     next(others.iterdir()).chmod(0o777)
     assert host.temp(subject()).fault is host.NO_TEMP, "the folder of the gate is somebody else's, too"
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    disk(monkeypatch, str(tmp_path))
     assert host.temp(subject(diarization_max_bytes=2**60)).fault is host.SMALL_TEMP
 
 

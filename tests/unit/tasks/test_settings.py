@@ -27,7 +27,8 @@ def test_the_fixed_names_and_their_defaults() -> None:
     assert (defaults["OVERFLOW_USD_PER_SECOND"], defaults["OVERFLOW_MAX_IN_FLIGHT"]) == (0.00031, 3)
     unset = {name for name, value in defaults.items() if value is None}
     secrets = {"HF_TOKEN", "RUNPOD_API_KEY", "WEBHOOK_SECRET", "WEBHOOK_SECRET_OLD"}
-    assert unset == {"DIARIZATION_RECORDINGS_DIR", "QUEUE_RUNTIME_DIR", "RUNPOD_ENDPOINT_ID"} | secrets
+    folders = {"DIARIZATION_RECORDINGS_DIR", "DIARIZATION_GPU_SEATS_DIR", "QUEUE_RUNTIME_DIR"}
+    assert unset == folders | secrets | {"CUDA_VISIBLE_DEVICES", "RUNPOD_ENDPOINT_ID"}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,18 @@ def test_a_base_url_that_takes_no_jobs_is_refused(monkeypatch: pytest.MonkeyPatc
 
 def test_every_setting_is_described() -> None:
     assert not [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")]
+
+
+def test_a_file_among_dockers_secrets_is_a_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "runpod_api_key").write_text("hunter2\n")
+    (tmp_path / "REDIS_URL").write_text("redis://from.file/0")
+    (tmp_path / "tls.crt").write_text("not ours")
+    monkeypatch.setenv("RUNPOD_API_KEY", "")
+    monkeypatch.setenv("REDIS_URL", "redis://from.environment/0")
+    settings = read_settings(tmp_path)
+    assert settings.runpod_api_key is not None
+    assert settings.runpod_api_key.get_secret_value() == "hunter2"
+    assert settings.redis_url.get_secret_value() == "redis://from.environment/0"
 
 
 @pytest.mark.parametrize("name", ["DIARIZATION_MODLE", "QUEUE_LEASE", "OVERFLOW_BUDGET", "WEBHOOK_X", "queue_leese"])

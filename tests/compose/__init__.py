@@ -1,0 +1,1 @@
+"""The compose stack, from a clean checkout, with the real model: `python -m tests.compose`."""
