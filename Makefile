@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
+.PHONY: help install demo test test-fast test-overflow test-flower lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,7 +26,7 @@ $(BIN)/uv:
 # --inexact leaves uv itself in the environment.
 $(READY): $(BIN)/uv pyproject.toml uv.lock
 	@echo "installing what uv.lock pins (torch is large: a minute or two)"
-	@$(BIN)/uv sync --quiet --frozen --inexact --compile-bytecode --extra worker --extra runpod --extra demo --extra metrics --extra png
+	@$(BIN)/uv sync --quiet --frozen --inexact --compile-bytecode --extra worker --extra runpod --extra demo --extra metrics --extra flower --extra png
 	@touch $@
 
 demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real worker, the real model
@@ -37,6 +37,9 @@ test: $(READY) ## All tests: real server, real workers, real model; about nine m
 
 test-overflow: $(READY) ## The way to RunPod and back against an emulated one, with a matrix of faults; MATRIX=all runs all of it
 	@MATRIX=$(MATRIX) $(BIN)/python -m pytest -n 3 tests/overflow
+
+test-flower: $(READY) ## Flower's pages in a real Chromium (Debian: apt-get install chromium); SCREENSHOTS=1 renews docs/
+	@$(BIN)/python -m pytest tests/flower
 
 test-fast: $(READY) ## The tests that need neither a worker nor the model
 	@$(BIN)/python -m pytest tests/unit

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale [--workers 64] [--jobs 20000] [--seconds 1.0]
 
-Real workers with a stand-in diarizer, which sleeps for so long for each job of an hour of audio: a fleet in scaled
+Real workers with a stand-in diarizer, which sleeps for so long for each job: a fleet in scaled
 time. The ideal is that no worker ever waits: jobs times seconds, divided by the workers. All jobs wait before the first
 worker starts; what is measured begins when all workers are there. Then single jobs come to an idle fleet: submit →
 start.
@@ -38,6 +38,8 @@ from tests.processes import ROOT, forget_settings, wait_until
 RESULTS = Path(__file__).with_name("results") / "scale.json"
 LEAST_SHARE = 0.9
 SINGLE_JOBS = 100
+AUDIO_SECONDS = 300
+"""Of a job. Its answer has some 80 turns: the stand-in makes them up, and longer meetings would be its cost alone."""
 START_AT_ONCE = 8
 """Workers that load at one time: more would only take the cores from each other."""
 SETTLE_SECONDS = 5.0
@@ -60,10 +62,10 @@ class Fleet:
         self._workers: list[Popen[bytes]] = []
 
     def submit(self, jobs: int, seconds: float) -> float:
-        """So many jobs of an hour of audio; milliseconds each."""
+        """So many jobs; milliseconds each."""
         began = time.monotonic()
         for number in range(jobs):
-            self._task.delay(f"http://stand.in/work/3600/{seconds}/{number}")
+            self._task.delay(f"http://stand.in/work/{AUDIO_SECONDS}/{seconds}/{number}")
         return (time.monotonic() - began) / jobs * 1000
 
     def start(self, count: int) -> None:
@@ -156,6 +158,7 @@ def measure(redis: Redis, fleet: Fleet, workers: int, jobs: int, seconds: float)
     _watch(fleet, jobs, began)
     wall = time.monotonic() - began
     redis_cpu, cpu, memory = _cpu(redis) - redis_from, fleet.cpu_seconds() - cpu_from, fleet.memory_mib()
+    ended_bytes = (_memory(redis) - empty) / jobs
     spans = fleet.spans()
     gaps = [after[0] - before[1] for own in spans.values() for before, after in itertools.pairwise(own)]
     rng = random.Random(0)
@@ -182,6 +185,7 @@ def measure(redis: Redis, fleet: Fleet, workers: int, jobs: int, seconds: float)
         "redis_idle_cores": round(idle_redis, 3),
         "redis_cpu_ms_a_job": round(1000 * redis_cpu / jobs, 3),
         "redis_bytes_a_waiting_job": round(waiting_bytes),
+        "redis_bytes_an_ended_job": round(ended_bytes),
         "redis_peak_mib": round(_memory(redis, "used_memory_peak") / 1024**2, 1),
         "worker_mib": round(memory / workers, 1),
     }

@@ -26,6 +26,7 @@ from tasks.console import (
 )
 from tasks.dead import app as dead_app
 from tasks.doctor_command import doctor
+from tasks.flower_command import FlowerError, flower
 from tasks.health_command import healthcheck
 from tasks.metrics_command import metrics
 from tasks.orders_command import drain, pause, resume
@@ -46,6 +47,7 @@ KNOWN_ENDS: dict[type[Exception], tuple[str, int]] = {
     EmbeddedValkeyError: ("no_server", NO_CONNECTION),
     OutputError: ("output", FAILED),
     JobLost: ("job_lost", FAILED),
+    FlowerError: ("flower", WRONG_USAGE),
 }
 
 app = typer.Typer(
@@ -68,6 +70,7 @@ app.command(epilog="Example: diarize-queue pause --reason 'the disk is full'")(p
 app.command(epilog="Example: diarize-queue resume")(resume)
 app.command(epilog="Example: diarize-queue drain celery@gpu3 --reason 'new driver' --wait")(drain)
 app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")(bench)
+app.command(epilog="Example: FLOWER_BASIC_AUTH=ada:… diarize-queue flower")(flower)
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
 

@@ -7,9 +7,11 @@ It never becomes a process's current app, so a backend keeps its own, and it rea
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from celery import Celery
 
@@ -30,6 +32,17 @@ class QueueApp(Celery):
 
     def __reduce__(self) -> tuple[Callable[[], QueueApp], tuple[()]]:
         return _own_app, ()
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """Celery's, without gossip, by which each worker hears each heartbeat of every other one, for nothing."""
+        base: Any = self.subclass_with_self("celery.apps.worker:Worker")  # type: ignore[arg-type]  # it takes a name, too
+
+        class QuietWorker(base):  # type: ignore[misc]
+            def __init__(self, **options: Any) -> None:
+                super().__init__(**{**options, "without_gossip": True})
+
+        return QuietWorker
 
 
 def _own_app() -> QueueApp:

@@ -207,6 +207,20 @@ class Settings(BaseSettings):
         default=24, gt=0, le=720, description="A webhook that nobody takes for so long is given up."
     )
 
+    flower_basic_auth: SecretStr | None = Field(
+        default=None, description="`user:password` for Flower, which does not start without; commas separate several."
+    )
+    flower_db: Path | None = Field(
+        default=None, description="File in which Flower keeps its history over a restart; none: in memory."
+    )
+    flower_max_tasks: int = Field(default=10_000, ge=100, le=1_000_000, description="Jobs that Flower remembers.")
+    flower_url_prefix: str = Field(
+        default="", pattern=r"^[\w/.-]*$", description="Path below which a reverse proxy shows Flower."
+    )
+    flower_allow_control: bool = Field(
+        default=False, description="Lets Flower's users revoke and start jobs, and stop workers."
+    )
+
     @field_validator("webhook_secret", "webhook_secret_old")
     @classmethod
     def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:

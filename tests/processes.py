@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")
 
-OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "WORKER_", "CELERY_")
+OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", "HF_", "FLOWER_", "WORKER_", "CELERY_")
 
 
 def forget_settings() -> None:

@@ -25,9 +25,10 @@ def test_the_fixed_names_and_their_defaults() -> None:
     assert defaults["RUNPOD_ENDPOINT_BASE_URL"] == "https://api.runpod.ai/v2"
     assert (defaults["OVERFLOW_DEADLINE_SECONDS"], defaults["OVERFLOW_BUDGET_USD_PER_DAY"]) == (900, 10)
     assert (defaults["OVERFLOW_USD_PER_SECOND"], defaults["OVERFLOW_MAX_IN_FLIGHT"]) == (0.00031, 3)
+    assert not defaults["FLOWER_ALLOW_CONTROL"]
     unset = {name for name, value in defaults.items() if value is None}
-    secrets = {"HF_TOKEN", "RUNPOD_API_KEY", "WEBHOOK_SECRET", "WEBHOOK_SECRET_OLD"}
-    folders = {"DIARIZATION_RECORDINGS_DIR", "DIARIZATION_GPU_SEATS_DIR", "QUEUE_RUNTIME_DIR"}
+    secrets = {"HF_TOKEN", "RUNPOD_API_KEY", "FLOWER_BASIC_AUTH", "WEBHOOK_SECRET", "WEBHOOK_SECRET_OLD"}
+    folders = {"FLOWER_DB", "DIARIZATION_RECORDINGS_DIR", "DIARIZATION_GPU_SEATS_DIR", "QUEUE_RUNTIME_DIR"}
     assert unset == folders | secrets | {"CUDA_VISIBLE_DEVICES", "RUNPOD_ENDPOINT_ID"}
 
 
