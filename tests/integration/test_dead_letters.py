@@ -134,7 +134,7 @@ def test_a_replayed_step_goes_on_with_its_chain() -> None:
 def test_replay_and_discard_of_some_and_of_all(module_redis: Redis) -> None:
     module_redis.flushall()
     once = [give_up(f"fail/permanent/1/{uuid()}") for _ in range(2)]
-    other = give_up("fail/device_lost")
+    other = give_up("fail/disk_full")
     assert set(dead("replay", "--all", "--code", "recording_undecodable").stdout.split()) == {*once, "replayed"}
     for job_id in once:
         answer(job_id)
