@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow test-flower lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
+.PHONY: help install demo test test-fast test-overflow test-operations test-flower lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,11 +32,14 @@ $(READY): $(BIN)/uv pyproject.toml uv.lock
 demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real worker, the real model
 	@$(BIN)/python -m tasks demo
 
-test: $(READY) ## All tests: real server, real workers, real model; about nine minutes on two cores
+test: $(READY) ## Real server, real workers, real model; about eight minutes on two cores
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-overflow: $(READY) ## The way to RunPod and back against an emulated one, with a matrix of faults; MATRIX=all runs all of it
 	@MATRIX=$(MATRIX) $(BIN)/python -m pytest -n 3 tests/overflow
+
+test-operations: $(READY) ## What the operator uses: doctor, health check, pause and drain, lost GPUs, metrics, Flower; five minutes
+	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/operations
 
 test-flower: $(READY) ## Flower's pages in a real Chromium (Debian: apt-get install chromium); SCREENSHOTS=1 renews docs/
 	@$(BIN)/python -m pytest tests/flower
