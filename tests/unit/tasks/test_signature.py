@@ -40,7 +40,6 @@ def test_while_secrets_rotate_either_side_may_be_first() -> None:
     [
         ({"webhook-id": "j.1"}, "no signature fits"),
         ({"webhook-id": ""}, "missing"),
-        ({"webhook-timestamp": str(int(time.time()) - 1)}, "no signature fits"),
         ({"webhook-timestamp": "now"}, "malformed"),
         ({"webhook-timestamp": "9" * 20}, "malformed"),
         ({"webhook-signature": ""}, "no signature fits"),
@@ -53,6 +52,9 @@ def test_whatever_was_changed_on_the_way_is_not_believed(change: dict[str, str],
 
 
 def test_another_body_secret_or_time_is_not_believed() -> None:
+    moved = {**headers(), "webhook-timestamp": str(int(time.time()) - 1)}
+    with pytest.raises(WebhookForged, match="no signature fits"):
+        verify(moved, BODY, OURS)
     for given, body, secret in (
         (headers(), BODY + b" ", OURS),
         (headers(), BODY, THEIRS),
