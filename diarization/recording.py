@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import punctuation
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from diarization.errors import InvalidJob, UrlNotAllowed
 
@@ -117,30 +117,6 @@ def redact_url(url: str) -> str:
 def _names_a_bundled(url: str) -> bool:
     scheme, _, name = url.partition(":")
     return scheme.lower() == BUNDLED_SCHEME and bool(_BUNDLED_NAME.fullmatch(name))
-
-
-def unsigned_url(url: str) -> str:
-    """The URL without what signs it: the same for two signed URLs of one recording. Not for showing.
-
-    Left out are the user and password, the fragment, and the query parameters of AWS's, Google's, CloudFront's and
-    Azure's signed URLs, by their documentation.
-    """
-    parts = parse_url(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    names = {name.lower() for name, _ in query}
-    signing: set[str] = set()
-    if "signature" in names:
-        signing |= {"signature", "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid"}
-    if {"sig", "sv"} <= names:
-        signing |= {"sig", "sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr"}
-        signing |= {"skoid", "sktid", "skt", "ske", "sks", "skv"}
-    kept = [
-        (name, value)
-        for name, value in query
-        if name.lower() not in signing and not name.lower().startswith(("x-amz-", "x-goog-"))
-    ]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, urlencode(kept), ""))
 
 
 def scrub(text: str, recording: Recording) -> str:

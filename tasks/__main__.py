@@ -139,6 +139,27 @@ def cancel(ids: Ids, json_lines: Json = False) -> None:
     raise typer.Exit(FAILED if unknown else DONE)
 
 
+@app.command(epilog="Example: diarize-queue delete 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")
+def delete(ids: Ids, json_lines: Json = False) -> None:
+    """Forget ended jobs, with all that is stored of them: record, result, error, webhook."""
+    from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
+
+    failed = False
+    for job_id in ids:
+        try:
+            known = diarize.delete(job_id)
+        except InvalidJob as error:
+            failed = True
+            complain(error.code, error.message)
+            continue
+        if not known:
+            failed = True
+            _complain_unknown(job_id)
+        else:
+            print_line(json_line({"id": job_id, "outcome": "deleted"}) if json_lines else f"{job_id} deleted")
+    raise typer.Exit(FAILED if failed else DONE)
+
+
 @app.command(epilog="Example: diarize-queue demo")
 def demo() -> None:
     """Show it all on this machine: a server, a worker, a recording, who speaks when, and stock pyannote beside it."""

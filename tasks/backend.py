@@ -65,6 +65,13 @@ class WaitingBackend(RedisBackend):
         """Whether `exc` is of a kind that passes."""
         return isinstance(exc, PASSING) or bool(super().exception_safe_to_retry(exc))
 
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Nothing: a result is listened for once somebody waits for it.
+
+        Celery subscribes to each job's result as it is submitted, and ends that when it has been read: a backend that
+        submits and never reads would listen to more and more.
+        """
+
     def on_chord_part_return(
         self, request: Any, state: str, result: Any, propagate: bool | None = None, **options: Any
     ) -> None:

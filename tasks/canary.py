@@ -23,7 +23,7 @@ from redis import Redis
 from diarization import __version__, canary
 from diarization.turns import Diarization
 from tasks.breaker import Breaker
-from tasks.record import JobRecord, State
+from tasks.record import State
 from tasks.records import Records
 from tasks.runpod_api import max_workers
 from tasks.runpod_bridge import diarize_on_runpod
@@ -126,7 +126,11 @@ class Canary:
         if not record.state.ended:
             return sighting
         if record.state is State.DEAD:
-            return self._dead(sighting, record, now)
+            # What there is to say is said here: it is no dead letter that anybody should replay.
+            if self._records.delete(record.id, State.DEAD) == "untold":
+                return sighting
+            error = record.error or {}
+            return self._failed(sighting, now, f"{error.get('code')}: {error.get('message')}")
         if record.state is not State.DONE:
             return self._note(replace(sighting, ended_at=now))
         answer = Diarization.from_json(record.result)
@@ -138,12 +142,6 @@ class Canary:
             logger.warning(note)
         logger.info("canary %s is right, for %.4f USD at most", sighting.job_id, answer.provenance.cost_usd)
         return self._note(replace(sighting, ended_at=now, failure=None, note=note))
-
-    def _dead(self, sighting: Sighting, record: JobRecord, now: float) -> Sighting:
-        """What there is to say is said here: it is no dead letter that anybody should replay."""
-        self._records.discard(record.id)
-        error = record.error or {}
-        return self._failed(sighting, now, f"{error.get('code')}: {error.get('message')}")
 
     def _failed(self, sighting: Sighting, now: float, why: str) -> Sighting:
         failure = f"the canary failed, {why}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diarization.errors import InvalidJob
-from tasks.producer import SubmittedTask
+from tasks.producer import SubmittedTask, untold
 from tasks.record import JobRecord, State
 
 _OF_THE_OLD_GROUP = ("chord", "group_id", "group_index")
@@ -29,7 +29,7 @@ def replay(task: SubmittedTask, record: JobRecord) -> None:
     kept = {name: value for name, value in options.items() if name not in _OF_THE_OLD_GROUP}
     outcome = task.records.replay(record, {**record.ticket, "options": kept})
     if outcome == "untold":
-        raise InvalidJob(f"job {record.id} has just ended, and who waits for it is being told: try again in a moment")
+        raise untold(record.id)
     if outcome != "due":
         raise InvalidJob(f"job {record.id} is no dead letter: {outcome}")
 
@@ -40,7 +40,9 @@ def discard(task: SubmittedTask, record: JobRecord) -> None:
     Raises:
         InvalidJob: It is no dead letter (any more).
     """
-    outcome = task.records.discard(record.id)
-    if outcome != "discarded":
+    outcome = task.records.delete(record.id, State.DEAD)
+    if outcome == "untold":
+        raise untold(record.id)
+    if outcome != "deleted":
         raise InvalidJob(f"job {record.id} is no dead letter: {outcome}")
     task.backend.forget(record.id)

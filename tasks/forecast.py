@@ -39,6 +39,11 @@ class Forecast:
         heapq.heapify(self._children)
         self._last_in_seconds = max((child.free_in_seconds for child in self._children), default=0.0)
 
+    @property
+    def free_in_seconds(self) -> float:
+        """When the next job starts; `inf` where nobody works."""
+        return self._children[0].free_in_seconds if self._children else math.inf
+
     def add(self, audio_seconds: float) -> float:
         """The next job goes to whoever is free first; when it is done. `inf` where nobody works."""
         if not self._children:

@@ -52,6 +52,7 @@ from tasks.room import Room
 from tasks.schedule import Schedule, backoff_seconds
 from tasks.server import connect
 from tasks.speed import Speed
+from tasks.submission import NewJob
 from tasks.tickets import describe_ticket, publish, ticket_number
 
 logger = logging.getLogger(__name__)
@@ -146,14 +147,14 @@ class GuardedTask(AnsweringTask):
         try:
             request = self._request(args, kwargs)
             ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, None)})
-            submission = self._wait(lambda: self.records.create(job_id, request, ticket, schedule))
+            submission = self._wait(lambda: self.records.create(NewJob(job_id, request, ticket, schedule)))
             if submission.outcome != "differs":
                 return
             rejected: PermanentError = another_request(submission)
         except PermanentError as error:
             rejected = error
         ticket = describe_ticket(self.name, {**options, "queue": ANYWHERE})
-        self._wait(lambda: self.records.create(job_id, None, ticket, rejected=rejected))
+        self._wait(lambda: self.records.create(NewJob(job_id, None, ticket, rejected=rejected)))
 
     def _send_on(self, record: JobRecord) -> NoReturn:
         """The job is for a worker of another role, and first in line there."""

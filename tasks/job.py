@@ -12,12 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from diarization.addresses import canonical_host, is_global
 from diarization.errors import InvalidJob, UrlNotAllowed, WorkerTooOld
-from diarization.recording import Recording, parse_url, redact_url, unsigned_url
+from diarization.recording import Recording, parse_url, redact_url
+from diarization.signed_url import unsigned_url
 from diarization.turns import SpeakerHints, first_complaint
 from tasks.settings import MAX_DEADLINE_SECONDS
 
 ANYWHERE, LOCAL, RUNPOD = "diarize", "diarize.local", "diarize.runpod"
 """The queues: jobs that may run anywhere; that must stay in the house; that must go to RunPod."""
+
+BATCH_PRIORITY = 9
+"""Of what is submitted in bulk: behind everything else. (kombu's Redis transport has four steps: 0, 3, 6 and 9.)"""
 
 MAX_AUDIO_SECONDS = 240 * 3600.0
 """DIARIZATION_MAX_HOURS can be no larger."""

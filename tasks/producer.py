@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -15,14 +16,21 @@ from celery.utils import uuid
 
 from diarization.errors import InvalidJob, PermanentError
 from tasks.fleet import Fleet
-from tasks.job import ANYWHERE, LOCAL, RUNPOD, JobRequest
-from tasks.record import JobRecord, State, raisable
-from tasks.records import Records, Submission
+from tasks.foresight import Foresight
+from tasks.job import ANYWHERE, BATCH_PRIORITY, LOCAL, RUNPOD, JobRequest
+from tasks.record import State, raisable
+from tasks.records import Records
 from tasks.schedule import Schedule
 from tasks.server import connect, reachable
 from tasks.settings import Settings, current_settings
 from tasks.snapshot import Position
-from tasks.tickets import describe_ticket, publish
+from tasks.submission import NewJob, Submission
+from tasks.tickets import describe_ticket, publish, publish_many
+
+logger = logging.getLogger(__name__)
+
+BULK_JOBS = 500
+"""So many records, and then so many tickets, go to Redis at once: about a megabyte each time."""
 
 _JOB_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _TIES = ("link", "link_error", "chain", "chord", "group_id", "group_index", "reply_to")
@@ -34,10 +42,18 @@ def another_request(submission: Submission) -> InvalidJob:
     return InvalidJob(f"idempotency_key= belongs to job {submission.job_id}, which asks for something else")
 
 
+def untold(job_id: str) -> InvalidJob:
+    """The error of a job that must be there until Celery has been told of its end."""
+    return InvalidJob(f"job {job_id} has just ended, and who waits for it is being told: try again in a moment")
+
+
 class JobResult(AsyncResult[Any]):
     """Celery's AsyncResult, whose `revoke` also reaches jobs that no worker holds, and survives restarts."""
 
     task: SubmittedTask
+
+    warning: str | None = None
+    """Of a job that was just submitted: why its signed URL may run out too soon."""
 
     def revoke(self, *_args: Any, **_options: Any) -> None:
         """Cancel the job: a waiting one never starts, a running one stops after its current batch."""
@@ -81,35 +97,68 @@ class SubmittedTask(Task[Any, Any]):
             UrlNotAllowed: No recording can have this URL.
             QueueUnavailable: Redis cannot be reached; within seconds.
         """
-        job_id = task_id or uuid()
         try:
-            request = self._checked(job_id, args or (), kwargs or {})
-            schedule = Schedule.of(options)
-            ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, options.get("queue"))})
-            # With callbacks, a webhook or a place in a group it must end by itself; else the one that stands may do.
-            own_end = any(options.get(name) for name in _TIES) or request.webhook is not None
-            shares = task_id is None and not own_end
-            submission = self.records.create(job_id, request, ticket, schedule, shares=shares)
+            job = self._new_job(args or (), kwargs or {}, task_id, options)
+            submission = self.records.create(job)
             if submission.outcome == "differs":
                 raise another_request(submission)
         except PermanentError as error:
             # Raising here would make a failure of the step before, whose worker publishes this one.
             if self.app.current_worker_task is None:
                 raise
-            request = None
             ticket = describe_ticket(self.name, {**options, "queue": ANYWHERE})
-            submission = self.records.create(job_id, None, ticket, rejected=error)
-            schedule = Schedule()
+            job = NewJob(task_id or uuid(), None, ticket, rejected=error)
+            submission = self.records.create(job)
         if submission.outcome == "exists":
-            self._join(job_id, request)
-        elif submission.outcome == "created" and not schedule.later:
-            shown, shown_options = (request.shown, request.shown_options()) if request else ("", {})
-            publish(self, JobRecord(job_id, State.QUEUED, shown=shown, options=shown_options, ticket=ticket))
-        elif submission.outcome == "same":
-            job_id = submission.job_id
-        result = self.AsyncResult(job_id)
-        result.ignored = bool(options.get("ignore_result", self.ignore_result))
-        return result
+            self._join(job.id, job.request)
+        elif submission.outcome == "created" and not job.schedule.later:
+            publish(self, job.record())
+        return self._results([job], [submission], options)[0]
+
+    def submit_many(
+        self,
+        recordings: Iterable[str | Mapping[str, Any]],
+        *,
+        priority: int = BATCH_PRIORITY,
+        **options: Any,
+    ) -> list[JobResult]:
+        """Submit many recordings at once, behind all single jobs; their results, in the same order.
+
+        They cost a few round trips for each `BULK_JOBS` of them. Nothing is submitted unless each of them can be. Where
+        Redis goes away meanwhile, some are: those with an `idempotency_key` can be submitted again without harm.
+
+        Args:
+            recordings: URLs, or mappings of the arguments of `delay` where a recording needs some of its own.
+            priority: 0 is first in line, 9 last.
+            options: Of `apply_async`, for each of them.
+
+        Raises:
+            InvalidJob: The arguments of one make no sense (nothing has been submitted then), or its `idempotency_key`
+                belongs to another request (the others have been submitted).
+            UrlNotAllowed: No recording can have one of these URLs.
+            QueueUnavailable: Redis cannot be reached.
+        """
+        options = {**options, "priority": priority}
+        if "task_id" in options:
+            raise InvalidJob("task_id= names one job; in bulk, idempotency_key= tells one from another")
+        jobs = self._new_jobs(list(recordings), options)
+        results: list[JobResult] = []
+        refused: list[str] = []
+        for begin in range(0, len(jobs), BULK_JOBS):
+            some = jobs[begin : begin + BULK_JOBS]
+            submissions = self.records.create_many(some)
+            pairs = list(zip(some, submissions, strict=True))
+            fresh = [job for job, submission in pairs if submission.outcome == "created" and not job.schedule.later]
+            publish_many(self, [job.record() for job in fresh])
+            results += self._results(some, submissions, options)
+            refused += [
+                f"recording {begin + index}: {another_request(submission).message}"
+                for index, (_, submission) in enumerate(pairs, 1)
+                if submission.outcome == "differs"
+            ]
+        if refused:
+            raise InvalidJob(f"{'; '.join(refused[:5])}; the other {len(jobs) - len(refused)} have been submitted")
+        return results
 
     def AsyncResult(self, task_id: str, **options: Any) -> JobResult:  # noqa: N802 - Celery's name
         """The result of a job of this task, read through our own app."""
@@ -139,21 +188,83 @@ class SubmittedTask(Task[Any, Any]):
                 publish(self, record, again=True)
         return before
 
+    def delete(self, job: JobResult | str) -> bool:
+        """Forget an ended job, or the one of this id, with all that is stored of it; whether there was one.
+
+        Its record, result, error and webhook go, and its idempotency key is free again. It cannot be replayed.
+
+        Raises:
+            InvalidJob: The job has not ended, or who waits for it is just being told so.
+            QueueUnavailable: Redis cannot be reached.
+        """
+        job_id = job if isinstance(job, str) else job.id
+        outcome = self.records.delete(job_id)
+        if outcome == "untold":
+            raise untold(job_id)
+        if outcome not in ("deleted", "missing"):
+            raise InvalidJob(f"job {job_id} is {outcome}: cancel it, and delete it once it has ended")
+        with reachable():
+            self.backend.forget(job_id)
+        return outcome == "deleted"
+
     def position(self, job: JobResult | str) -> Position:
         """Where a job, or the one of this id, stands: its place in the line and when it will be done.
 
         Raises:
             QueueUnavailable: Redis cannot be reached.
         """
-        client = connect(self.settings, patient=self.patient)
-        return Fleet(client, self.settings).position(job if isinstance(job, str) else job.id)
+        return self._fleet.position(job if isinstance(job, str) else job.id)
 
-    def _checked(self, job_id: str, args: tuple[Any, ...] | list[Any], kwargs: Mapping[str, Any]) -> JobRequest:
-        if not _JOB_ID.fullmatch(job_id):
+    @cached_property
+    def _fleet(self) -> Fleet:
+        return Fleet(connect(self.settings, patient=self.patient), self.settings)
+
+    @cached_property
+    def _foresight(self) -> Foresight:
+        return Foresight(self._fleet)
+
+    def _new_jobs(self, recordings: Sequence[str | Mapping[str, Any]], options: Mapping[str, Any]) -> list[NewJob]:
+        jobs = []
+        for number, recording in enumerate(recordings, 1):
+            args, kwargs = ((recording,), {}) if isinstance(recording, str) else ((), recording)
+            try:
+                if not isinstance(kwargs, Mapping):
+                    raise InvalidJob(f"is neither a URL nor a mapping, but a {type(recording).__name__}")
+                jobs.append(self._new_job(args, kwargs, None, options))
+            except PermanentError as error:
+                where = f"recording {number} of {len(recordings)}"
+                raise type(error)(f"{where}: {error.message}; nothing was submitted") from None
+        return jobs
+
+    def _new_job(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], task_id: str | None, options: Mapping[str, Any]
+    ) -> NewJob:
+        if task_id is not None and not _JOB_ID.fullmatch(task_id):
             raise InvalidJob("task_id= is 1 to 200 letters, digits and marks, without spaces")
-        return self._request(args, kwargs)
+        request = self._request(args, kwargs)
+        ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, options.get("queue"))})
+        # With callbacks, a webhook or a place in a group it must end by itself; else the one that stands may do.
+        own_end = any(options.get(name) for name in _TIES) or request.webhook is not None
+        shares = task_id is None and not own_end
+        return NewJob(task_id or uuid(), request, ticket, Schedule.of(options), shares=shares)
 
-    def _request(self, args: tuple[Any, ...] | list[Any], kwargs: Mapping[str, Any]) -> JobRequest:
+    def _results(
+        self, jobs: Sequence[NewJob], submissions: Sequence[Submission], options: Mapping[str, Any]
+    ) -> list[JobResult]:
+        created = [job for job, submission in zip(jobs, submissions, strict=True) if submission.outcome == "created"]
+        # A worker that publishes the next step of a chain has nobody to warn.
+        warnings = self._foresight.warnings(created) if self.app.current_worker_task is None else {}
+        for job_id, text in warnings.items():
+            logger.warning("job %s: %s", job_id, text)
+        results = []
+        for job, submission in zip(jobs, submissions, strict=True):
+            result = self.AsyncResult(submission.job_id if submission.outcome == "same" else job.id)
+            result.ignored = bool(options.get("ignore_result", self.ignore_result))
+            result.warning = warnings.get(job.id)
+            results.append(result)
+        return results
+
+    def _request(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> JobRequest:
         try:
             bound = inspect.signature(self.run).bind(*args, **kwargs)
         except TypeError as error:

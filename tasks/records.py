@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from diarization.errors import AttemptsExhausted, Cancelled, DiarizationError, Expired, NoRoom, TransientError
-from tasks.job import JobRequest
 from tasks.record import JobRecord, State, describe, end_of
 from tasks.remote import RemoteRun
-from tasks.schedule import Schedule
 from tasks.server import connect, load_scripts, reachable
 from tasks.settings import Settings
 from tasks.speed import Speed
-from tasks.webhook import Webhook
+from tasks.submission import NewJob, Submission, seconds_text
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CLAIM_SECONDS = 30
@@ -30,20 +26,6 @@ CLAIM_SECONDS = 30
 def worker_name(nodename: str, main_pid: int) -> str:
     """How a worker is called in records: Celery's node name alone may be another one's, too."""
     return f"{nodename} ({main_pid})"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What became of a job that was to be written.
-
-    Attributes:
-        outcome: `created`; `exists` where a job of this id does; of an idempotency key that is known: `same` where its
-            first job will do, `differs` where that is another request, `follows` where this job waits for it.
-        job_id: Of this job or, where the key is known, of its first one.
-    """
-
-    outcome: str
-    job_id: str
 
 
 class Records:
@@ -59,55 +41,18 @@ class Records:
         self._retention_seconds = max(1, int(settings.queue_retention_days * 86400))
         self._scripts = load_scripts(self._redis, SCRIPTS)
 
-    def create(
-        self,
-        job_id: str,
-        request: JobRequest | None,
-        ticket: Mapping[str, Any],
-        schedule: Schedule | None = None,
-        *,
-        rejected: DiarizationError | None = None,
-        shares: bool = False,
-    ) -> Submission:
-        """Write a new job.
-
-        Args:
-            job_id: Its id.
-            request: What it asks for; None where that cannot be done.
-            ticket: What is needed to publish its ticket.
-            schedule: When it may start, and until when.
-            rejected: Why a later step of a chain cannot be done: the job is kept, and fails by its own ticket.
-            shares: Whether the first job of its idempotency key may stand for it.
-        """
-        schedule = schedule or Schedule()
-        fields: dict[str, str] = {"ticket": json.dumps(ticket)}
-        if request is not None:
-            fields["request"] = json.dumps(request.arguments())
-            fields["options"] = json.dumps(request.shown_options())
-            fields["shown"] = request.shown
-            deadline_seconds = request.deadline_seconds or self._settings.overflow_deadline_seconds
-            fields["deadline_seconds"] = f"{deadline_seconds:.3f}"
-            if request.expected_audio_seconds is not None:
-                fields["audio_seconds"] = f"{request.expected_audio_seconds:.3f}"
-            if request.webhook is not None:
-                fields["webhook"] = Webhook(request.webhook, request.webhook_result).to_json()
-        if schedule.expires_at is not None:
-            fields["expires_at"] = f"{schedule.expires_at:.3f}"
-        if rejected is not None:
-            fields["rejected"] = json.dumps(describe(rejected))
-        named = request.idempotency_key if request else None
-        times = map(_optional, (schedule.due_at, schedule.countdown, schedule.expires_in))
-        flat = [part for pair in fields.items() for part in pair]
-        outcome, first = self._call(
-            "create",
-            job_id,
-            *times,
-            sha256(named.encode()).hexdigest() if named else "",
-            request.fingerprint if request and named else "",
-            int(shares),
-            *flat,
-        )
+    def create(self, job: NewJob) -> Submission:
+        """Write a new job."""
+        outcome, first = self._call("create", job.id, *job.arguments(self._settings.overflow_deadline_seconds))
         return Submission(outcome, first)
+
+    def create_many(self, jobs: Sequence[NewJob]) -> list[Submission]:
+        """Write new jobs, in one round trip (two where Redis does not know the script)."""
+        deadline_seconds = self._settings.overflow_deadline_seconds
+        with reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                self._scripts["create"](args=[self._prefix, job.id, *job.arguments(deadline_seconds)], client=pipe)
+            return [Submission(outcome, first) for outcome, first in pipe.execute()]
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job's record; None where there is none."""
@@ -175,7 +120,7 @@ class Records:
 
         Gives `go on`, `cancel`, or `lost` where somebody else runs the job now.
         """
-        return str(self._call("progress", job_id, token, stage, f"{percent:.1f}", _optional(audio_seconds)))
+        return str(self._call("progress", job_id, token, stage, f"{percent:.1f}", seconds_text(audio_seconds)))
 
     def remote(
         self,
@@ -228,9 +173,12 @@ class Records:
             self._call("replay", record.id, json.dumps(ticket), json.dumps([*record.history, record.past_life()]))
         )
 
-    def discard(self, job_id: str) -> str:
-        """Forget a dead letter. `discarded`, or why not: its state, or `missing`."""
-        return str(self._call("discard", job_id))
+    def delete(self, job_id: str, only: State | None = None) -> str:
+        """Forget an ended job; with `only`, where it ended so.
+
+        `deleted`, or why not: its state, `missing`, or `untold` while Celery has yet to be told of its end.
+        """
+        return str(self._call("delete", job_id, only or ""))
 
     def cancel(self, job_id: str) -> State | None:
         """End a waiting job, ask a running one to stop. The state it was in; None where there is no such job."""
@@ -252,19 +200,19 @@ class Records:
 
     def webhook_told(self, job_id: str, ended_at: float | None) -> None:
         """The receiver has taken the webhook of that end."""
-        self._call("webhook", job_id, _optional(ended_at), "told")
+        self._call("webhook", job_id, seconds_text(ended_at), "told")
 
     def webhook_later(self, job_id: str, ended_at: float | None, why: str, wait_seconds: float) -> None:
         """The receiver has not taken it; it is tried again."""
-        self._call("webhook", job_id, _optional(ended_at), "later", why, f"{wait_seconds:.3f}")
+        self._call("webhook", job_id, seconds_text(ended_at), "later", why, f"{wait_seconds:.3f}")
 
     def webhook_given_up(self, job_id: str, ended_at: float | None, why: str) -> None:
         """Nobody will take it; it is kept for `webhook_again`."""
-        self._call("webhook", job_id, _optional(ended_at), "given up", why)
+        self._call("webhook", job_id, seconds_text(ended_at), "given up", why)
 
     def webhook_again(self, job_id: str, ended_at: float | None) -> str:
         """Deliver one that was given up, or that was taken, once more: `noted`, or `stale` or `missing`."""
-        return str(self._call("webhook", job_id, _optional(ended_at), "again"))
+        return str(self._call("webhook", job_id, seconds_text(ended_at), "again"))
 
     def undelivered(self, limit: int = 1000) -> list[JobRecord]:
         """Jobs whose webhooks were given up, newest first."""
@@ -280,7 +228,3 @@ class Records:
     def _call(self, script: str, job_id: str, *arguments: Any) -> Any:
         with reachable():
             return self._scripts[script](args=[self._prefix, job_id, *arguments])
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

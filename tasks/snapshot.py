@@ -63,10 +63,12 @@ class Position:
     Attributes:
         place: In the line of those that wait, from 1; 0 for one that runs; None for any other.
         finish_at: When it will be done, by what is known now, in seconds since 1970; None where that cannot be said.
+        start_at: When a job that waits will start, likewise.
     """
 
     place: int | None = None
     finish_at: float | None = None
+    start_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,13 @@ class Snapshot:
         """Of each running job whose worker lives, by id; another's job is due as soon as its lease has run out."""
         return {job.id: self._left(job) for job in self.running if job.worker in self.workers}
 
-    @property
+    @cached_property
     def finish_in_seconds(self) -> Mapping[str, float]:
         """When each job of `waiting` will be done by the own GPUs, by id; `inf` where none takes jobs.
 
         Those that they do not take have no part in it.
         """
-        return self._forecast[1]
+        return {job_id: finish for job_id, (_, finish) in self._forecast[1].items()}
 
     @property
     def last_in_seconds(self) -> float:
@@ -139,20 +141,23 @@ class Snapshot:
             return Position(0, self.now + self.seconds_left[job_id])
         for index, job in enumerate(self.waiting):
             if job.id == job_id:
-                return Position(index + 1, self._at(self.finish_in_seconds.get(job_id, math.inf)))
+                start, finish = self._forecast[1].get(job_id, (math.inf, math.inf))
+                return Position(index + 1, self._at(finish), self._at(start))
         if place is None:
             return Position()
         place = max(place, len(self.waiting) + 1)
-        return Position(place, self._at(self._last_in_seconds(place)))
+        return Position(place, self._at(self._last_in_seconds(place)), self._at(self._last_in_seconds(place - 1)))
 
     def _at(self, in_seconds: float) -> float | None:
         return self.now + in_seconds if math.isfinite(in_seconds) else None
 
     @cached_property
-    def _forecast(self) -> tuple[Forecast, Mapping[str, float]]:
+    def _forecast(self) -> tuple[Forecast, Mapping[str, tuple[float, float]]]:
+        """When each job of `waiting` starts and is done, by id, and what comes after all of them."""
         forecast = Forecast(self.children())
         local = (job for job in self.waiting if job.local)
-        return forecast, {job.id: forecast.add(self.expected_audio_seconds(job)) for job in local}
+        times = {job.id: (forecast.free_in_seconds, forecast.add(self.expected_audio_seconds(job))) for job in local}
+        return forecast, times
 
     def _last_in_seconds(self, jobs: int) -> float:
         return self._forecast[0].last_in_seconds(self._further_audio_seconds(jobs))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery, Task
-from kombu.exceptions import OperationalError
+from kombu import Producer
+from kombu.exceptions import KombuError, OperationalError
 from kombu.utils.json import dumps
 
 from diarization.errors import InvalidJob, QueueUnavailable
@@ -74,7 +75,13 @@ def task_id(message: Mapping[str, Any]) -> str:
 
 
 def publish(
-    task: Task[Any, Any], record: JobRecord, *, number: int | None = None, again: bool = False, at: float = 0.0
+    task: Task[Any, Any],
+    record: JobRecord,
+    *,
+    number: int | None = None,
+    again: bool = False,
+    at: float = 0.0,
+    producer: Producer | None = None,
 ) -> None:
     """Publish the record's ticket.
 
@@ -84,6 +91,7 @@ def publish(
         number: The ticket's; None is the record's newest.
         again: Whether it is first in line.
         at: The server's clock, where a run at a provider that is over by then is no reason to go there.
+        producer: By which it is published; None is one of the app's.
 
     Raises:
         QueueUnavailable: The broker did not take it. Whether it has it after all cannot be known.
@@ -100,12 +108,34 @@ def publish(
     try:
         with reachable():
             # Celery's own method: the task's is where records are made.
-            Task.apply_async(task, (), {}, task_id=record.id, headers=headers, add_to_parent=False, **shown, **options)
+            options.update(task_id=record.id, producer=producer, headers=headers, add_to_parent=False, **shown)
+            Task.apply_async(task, (), {}, **options)
     except (OperationalError, QueueUnavailable, RuntimeError, OSError) as error:
         # RuntimeError is what Celery's result backend raises once it has given up reconnecting.
         raise QueueUnavailable(
             f"job {record.id} is recorded, but its ticket may not be published ({type(error).__name__}); "
             "submit again with this task_id"
+        ) from None
+
+
+def publish_many(task: Task[Any, Any], records: Sequence[JobRecord]) -> None:
+    """Publish the tickets of new jobs, 500 of them in a round trip: kombu sends 1,000 commands at once, and with each
+    ticket goes an event.
+
+    Raises:
+        QueueUnavailable: The broker did not take them. Which of them it has after all cannot be known; a worker
+            publishes those that are missing.
+    """
+    if not records:
+        return
+    try:
+        with task.app.producer_or_acquire() as producer, producer.batch():
+            for record in records:
+                publish(task, record, producer=producer)
+    except (KombuError, QueueUnavailable, OSError) as error:
+        raise QueueUnavailable(
+            f"{len(records)} jobs are recorded, but their tickets may not be published ({type(error).__name__}); "
+            "a worker publishes what is missing"
         ) from None
 
 

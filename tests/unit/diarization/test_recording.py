@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from diarization.errors import InvalidJob, UrlNotAllowed
-from diarization.recording import MAX_URL_CHARACTERS, Recording, parse_url, redact_url, scrub, unsigned_url
+from diarization.recording import MAX_URL_CHARACTERS, Recording, parse_url, redact_url, scrub
 
 SECRET_MARK = "5ecre7"  # stands in no scheme, host or path below
 FORBIDDEN = "".join(map(chr, [*range(0x21), *range(0x7F, 0xA1)])) + "\u2028\u2029\ud800\udfff\\"
@@ -239,19 +239,3 @@ def test_headers_that_cannot_be_sent(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidJob) as caught:
         Recording("http://example.com/a.wav", headers)
     assert "s3cret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "unsigned"),
-    [
-        ("https://b.s3.amazonaws.com/m.mp3?X-Amz-Signature=s&X-Amz-Date=d&versionId=7", "?versionId=7"),
-        ("https://storage.googleapis.com/m.mp3?X-Goog-Credential=c&X-Goog-Signature=s", ""),
-        ("https://d1.cloudfront.net/m.mp3?Expires=1&Signature=s&Key-Pair-Id=k&lang=de", "?lang=de"),
-        ("https://b.s3.amazonaws.com/m.mp3?AWSAccessKeyId=a&Expires=1&Signature=s", ""),
-        ("https://a.blob.core.windows.net/m.mp3?sv=2022&sr=b&se=e&sp=r&sig=s", ""),
-        ("https://example.com/m.mp3?expires=1&sr=44100&policy=x", "?expires=1&sr=44100&policy=x"),
-        ("https://example.com/m.mp3?id=1&id=2&empty=", "?id=1&id=2&empty="),
-    ],
-)
-def test_a_url_without_what_signs_it(url: str, unsigned: str) -> None:
-    assert unsigned_url(url) == url.partition("?")[0] + unsigned

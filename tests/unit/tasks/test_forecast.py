@@ -82,7 +82,7 @@ def test_who_waits_starts_when_a_child_is_free() -> None:
     assert snapshot.finish_in_seconds == {"1": 60, "2": 110, "4": 120}
     assert snapshot.last_in_seconds == 120
     assert snapshot.waiting_audio_seconds == 2400
-    assert snapshot.position("2") == Position(2, 1110)
+    assert snapshot.position("2") == Position(2, 1110, 1050)
     assert snapshot.position("3") == Position(3, None), "the own GPUs do not take it"
     assert snapshot.position("r") == Position(0, 1050)
     assert snapshot.position("nobody") == Position()
@@ -92,7 +92,7 @@ def test_jobs_beyond_the_first_are_taken_to_be_as_long() -> None:
     snapshot = Snapshot(now=0, workers={"a": gpu()}, waiting=[waiting("1", 400), waiting("2", 800)], waiting_jobs=10)
     assert snapshot.waiting_audio_seconds == 10 * 600
     assert snapshot.last_in_seconds == pytest.approx(10 * 60)
-    assert snapshot.position("7", place=7) == Position(7, pytest.approx(7 * 60))
+    assert snapshot.position("7", place=7) == Position(7, pytest.approx(7 * 60), pytest.approx(6 * 60))
     assert snapshot.position("new", place=1).place == 3, "it is not among the first two"
 
 
