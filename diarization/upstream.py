@@ -13,6 +13,7 @@ with warnings.catch_warnings():
     from pyannote.audio import Pipeline
     from pyannote.audio.core.pipeline import expand_subfolders
     from pyannote.audio.models.embedding.wespeaker import BaseWeSpeakerResNet, WeSpeakerResNet34
+    from pyannote.audio.models.segmentation import PyanNet
     from pyannote.audio.pipelines import SpeakerDiarization
     from pyannote.audio.pipelines.clustering import AgglomerativeClustering, VBxClustering
     from pyannote.audio.pipelines.speaker_diarization import DiarizeOutput
@@ -29,6 +30,7 @@ __all__ = [
     "DiarizeOutput",
     "MissingDependency",
     "Pipeline",
+    "PyanNet",
     "SpeakerDiarization",
     "VBxClustering",
     "WeSpeakerResNet34",

@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist as scipy_cdist
 
 from diarization import linkage as linkage_module
 from diarization import vbx as vbx_module
+from diarization.chunkwise import convolve_chunkwise
 from diarization.clustering import bound_clustering, cdist
 from diarization.diarizer import BUNDLED_MODEL
 from diarization.errors import Cancelled
@@ -274,3 +275,20 @@ def test_the_fused_trunk_gives_the_trunks_frames() -> None:
 
     assert given.shape == expected.shape
     assert float((given - expected).abs().max() / expected.abs().max()) < 2e-5
+
+
+# Segmentation
+
+
+def test_convolutions_chunk_by_chunk_give_stocks_segmentation_bit_for_bit() -> None:
+    stocks = untouched()._segmentation.model
+    ours = copy.deepcopy(untouched())
+    assert convolve_chunkwise(ours)
+    convolved: list[int] = []
+    ours._segmentation.model.sincnet.conv1d[0].register_forward_hook(
+        lambda _, given, __: convolved.append(len(given[0]))
+    )
+    chunks = torch.from_numpy(sample())[None].unfold(1, 10 * SAMPLE_RATE, SAMPLE_RATE).permute(1, 0, 2)
+    with torch.inference_mode():
+        assert torch.equal(ours._segmentation.model(chunks), stocks(chunks))
+    assert convolved == [1] * 21
