@@ -19,14 +19,14 @@ from tests.standin import load
 PREFIX = "plain:"
 ANYWHERE, APART = "plain", "plain.apart"
 SAME = (
-    *("broker_url", "result_backend", "redis_socket_timeout", "redis_socket_connect_timeout", "redis_socket_keepalive"),
+    *("broker_url", "redis_socket_timeout", "redis_socket_connect_timeout", "redis_socket_keepalive"),
     *("broker_connection_retry_on_startup", "worker_detect_quorum_queues", "task_acks_late", "task_track_started"),
     *("task_send_sent_event", "worker_send_task_events", "worker_prefetch_multiplier", "worker_disable_prefetch"),
     *("worker_pool", "worker_concurrency", "worker_pool_start_method", "task_default_priority", "result_expires"),
 )
 
 app = Celery("plain", set_as_current=False)
-app.conf.update({name: ours.conf[name] for name in SAME})
+app.conf.update({name: ours.conf[name] for name in SAME}, result_backend=ours.conf.broker_url)
 app.conf.update(
     broker_transport_options={**ours.conf.broker_transport_options, "global_keyprefix": PREFIX},
     result_backend_transport_options={**ours.conf.result_backend_transport_options, "global_keyprefix": PREFIX},
