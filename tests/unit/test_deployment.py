@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diarization import __version__
-from docs.generate import COMPOSE_OPTIONS, COMPOSE_REQUIRED
+from docs.generators.environment import COMPOSE_OPTIONS, COMPOSE_REQUIRED
 from tasks.settings import PREFIXES, Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent

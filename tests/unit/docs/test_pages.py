@@ -1,0 +1,41 @@
+"""What the pages name is there: settings, files. Links, and what is generated, `make lint` looks at."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from docs.generators.environment import COMPOSE_OPTIONS, COMPOSE_REQUIRED
+from tasks.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = [ROOT / name for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md") for name in ROOT.glob(pattern)]
+SETTINGS = {name.upper() for name in Settings.model_fields} | COMPOSE_REQUIRED.keys() | COMPOSE_OPTIONS.keys()
+LIKE_A_SETTING = re.compile(r"\b(?:DIARIZATION|QUEUE|OVERFLOW|WEBHOOK|REDIS|RUNPOD|FLOWER|WORKER)_[A-Z_]*[A-Z]\b")
+LIKE_A_FILE = re.compile(r"`([\w./-]+\.(?:py|lua|yml|toml|json|Dockerfile))`")
+THE_READERS_OWN = {"docker-compose.override.yml", "flowerconfig.py", "runpod-live-check.json"}
+
+
+def pages() -> list[Path]:
+    return sorted(page for page in FILES if page.is_file())
+
+
+def project_files() -> set[str]:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines())
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_each_setting_that_a_page_names_is_one(page: Path) -> None:
+    assert set(LIKE_A_SETTING.findall(page.read_text())) - SETTINGS == set()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout: nobody knows which files are the project's")
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_each_file_that_a_page_names_is_there(page: Path) -> None:
+    there = project_files()
+    named = set(LIKE_A_FILE.findall(page.read_text())) - THE_READERS_OWN
+    assert {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in there)} == set()
