@@ -20,7 +20,12 @@ class Report(Protocol):
     """Hears of progress after each batch."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` parts of `stage` (one of `STAGES`) are finished; `total` is 0 where it is unknown.
+        """`done` of `total` parts of a stage are finished.
+
+        Args:
+            stage: One of `STAGES`.
+            done: How many: bytes of a download, seconds of decoded audio, else parts of the model's own work.
+            total: Likewise; 0 where it is unknown.
 
         Raises:
             Cancelled: The job is no longer wanted; the diarizer lets it pass and cleans up.
@@ -32,6 +37,11 @@ class Diarizer(Protocol):
 
     def diarize(self, recording: Recording, hints: SpeakerHints, report: Report) -> Diarization:
         """Who spoke when in `recording`.
+
+        Args:
+            recording: Where it is, and the headers to fetch it with. Never to be shown but as `str(recording)`.
+            hints: What the caller knows about the number of speakers; what cannot be met is a warning of the result.
+            report: To be called after each batch, a few times a second at most: a job is cancelled by what it raises.
 
         Raises:
             PermanentError: The same recording would fail again.
@@ -48,7 +58,7 @@ class DiarizerOptions:
         model: Folder of a pipeline, or its name on the model hub.
         hf_token: Token for the model hub.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `exact` or `fast`.
+        precision: `exact` (stock's answer) or `fast`.
         embeddings: Whether results carry each speaker's voice embedding.
         allowed_networks: Recordings may be fetched from these though they are not public.
         recordings_dir: `file://` URLs below it are read; none where it is None.

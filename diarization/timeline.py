@@ -113,7 +113,7 @@ def timeline_svg(
         title: Stands above the picture.
         reference: The true turns, drawn as a thin bar below those found. Whatever their names, the two speakers that
             talk together longest are paired first, then the next; whoever is left gets an own row.
-        width: Of the picture, in pixels. The height follows from the number of speakers.
+        width: Of the picture, from 400 to 10,000 pixels. The height follows from the number of speakers.
 
     Raises:
         InvalidJob: The width is out of range.
@@ -135,6 +135,12 @@ def timeline_png(
     diarization: Diarization, *, title: str | None = None, reference: Sequence[Turn] | None = None, width: int = 1200
 ) -> bytes:
     """The picture of `timeline_svg` as a PNG, two dots a pixel. Pillow's own font knows Latin letters only.
+
+    Args:
+        diarization: What to draw.
+        title: Stands above the picture.
+        reference: The true turns, as in `timeline_svg`.
+        width: Of the picture, in pixels of which each is two dots.
 
     Raises:
         InvalidJob: The width is out of range.

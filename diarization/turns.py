@@ -20,7 +20,13 @@ class _Frozen(BaseModel):
 
 
 class Turn(_Frozen):
-    """One speaker talking from `start` to `end`, both in seconds from the recording's begin."""
+    """One speaker talking.
+
+    Attributes:
+        start: Seconds from the recording's begin.
+        end: Seconds from there, too; no less than `start`.
+        speaker: The speaker's label, such as `SPEAKER_00`, which means nothing outside of this recording.
+    """
 
     start: float = Field(ge=0)
     end: float
@@ -34,14 +40,18 @@ class Turn(_Frozen):
 
     @property
     def seconds(self) -> float:
-        """How long the turn lasts."""
+        """How long the turn lasts, in seconds."""
         return self.end - self.start
 
 
 class Speaker(_Frozen):
-    """A label inside one recording, with the seconds this speaker talks (overlaps counted for each).
+    """One voice of a recording.
 
-    `embedding` is the centroid of the speaker's voice, as long as the model's embeddings are; None unless asked for.
+    Attributes:
+        speaker: The label that its turns have.
+        total_seconds: How many seconds this speaker talks; where several talk at once, they count for each.
+        embedding: The centroid of the speaker's voice, as many numbers as the model's embeddings have; None unless
+            DIARIZATION_EMBEDDINGS is on, since it is biometric data.
     """
 
     speaker: str
@@ -55,16 +65,17 @@ class Provenance(_Frozen):
     Attributes:
         model: Folder name or hub name of the pipeline.
         revision: Hub commit, where known.
-        versions: Library name to version.
-        device: `cpu` or `cuda:N`; the GPU's own name stands in `gpu`.
+        versions: Of the libraries, by their names.
+        device: `cpu` or `cuda:N`.
+        gpu: The GPU's own name; None on a CPU.
         precision: `exact` (stock's answer) or `fast`, as it was done and not as it was asked for.
         trunk: How the speaker network's trunk ran, and in what arithmetic: `per chunk, float32`, `whole recording,
             bfloat16`.
         provider: `local` or `runpod`.
-        stage_seconds: Wall seconds by stage.
-        queue_seconds: From submit to the start of this attempt.
-        attempts: Starts of this job, this one included.
-        cost_usd: 0 where local and unpriced.
+        stage_seconds: Seconds by the clock for each stage, by its name.
+        queue_seconds: Seconds from submit to the start of this attempt; None outside of the queue.
+        attempts: How many times the job was started, this one included.
+        cost_usd: What RunPod may bill for it at most, in USD; 0 on the own GPUs.
     """
 
     model: str = ""
@@ -87,8 +98,8 @@ class Diarization(_Frozen):
     Attributes:
         segments: Every turn, by start; turns of different speakers may overlap.
         exclusive_segments: The same with one speaker at a time, for merging with a transcript.
-        speakers: Each label with its total seconds.
-        audio_seconds: Length of the recording as decoded.
+        speakers: Each voice, by label.
+        audio_seconds: Length of the recording as decoded, in seconds.
         warnings: What the caller should know, such as a hint that could not be met.
         provenance: How the result came about.
     """
@@ -115,7 +126,7 @@ class Diarization(_Frozen):
 
 
 def total_seconds(turns: tuple[Turn, ...]) -> tuple[Speaker, ...]:
-    """Each speaker of `turns`, by label, with the seconds they talk."""
+    """Each speaker of `turns`, by label, with the seconds they talk, to the millisecond."""
     sums: dict[str, list[float]] = {}
     for turn in turns:
         sums.setdefault(turn.speaker, []).append(turn.seconds)
@@ -123,7 +134,13 @@ def total_seconds(turns: tuple[Turn, ...]) -> tuple[Speaker, ...]:
 
 
 class SpeakerHints(BaseModel):
-    """What the caller knows about the number of speakers. Nothing, by default."""
+    """What the caller knows about the number of speakers. Nothing, by default.
+
+    Attributes:
+        num_speakers: How many people speak, from 1 to `MAX_SPEAKERS`; the other two are None then.
+        min_speakers: At least so many, from 1.
+        max_speakers: At most so many, up to `MAX_SPEAKERS`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -146,6 +163,9 @@ class SpeakerHints(BaseModel):
     @classmethod
     def check(cls, **hints: int | None) -> SpeakerHints:
         """Hints from a caller.
+
+        Args:
+            hints: How many speakers, by the names of the attributes.
 
         Raises:
             InvalidJob: They are out of range or contradict each other.

@@ -20,7 +20,8 @@ from celery.utils import uuid
 
 from diarization.errors import DiarizationError, QueueUnavailable
 from tasks.backend import passes, wait_for_redis
-from tasks.producer import JobResult, SubmittedTask
+from tasks.job_result import JobResult
+from tasks.producer import SubmittedTask
 from tasks.record import JobRecord, State, raisable
 from tasks.tickets import ticket_number
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 from celery import Task, states
 from celery.canvas import Signature
-from celery.result import AsyncResult
 from celery.utils import uuid
 
 from diarization.errors import InvalidJob, PermanentError
 from tasks.fleet import Fleet
 from tasks.foresight import Foresight
 from tasks.job import ANYWHERE, BATCH_PRIORITY, LOCAL, RUNPOD, JobRequest
+from tasks.job_result import JobResult
 from tasks.record import State, raisable
 from tasks.records import Records
 from tasks.schedule import Schedule
@@ -45,19 +45,6 @@ def another_request(submission: Submission) -> InvalidJob:
 def untold(job_id: str) -> InvalidJob:
     """The error of a job that must be there until Celery has been told of its end."""
     return InvalidJob(f"job {job_id} has just ended, and who waits for it is being told: try again in a moment")
-
-
-class JobResult(AsyncResult[Any]):
-    """Celery's AsyncResult, whose `revoke` also reaches jobs that no worker holds, and survives restarts."""
-
-    task: SubmittedTask
-
-    warning: str | None = None
-    """Of a job that was just submitted: why its signed URL may run out too soon."""
-
-    def revoke(self, *_args: Any, **_options: Any) -> None:
-        """Cancel the job: a waiting one never starts, a running one stops after its current batch."""
-        self.task.cancel(self.id)
 
 
 class SubmittedTask(Task[Any, Any]):
@@ -91,6 +78,13 @@ class SubmittedTask(Task[Any, Any]):
         Submitting again with a `task_id` that exists is safe: the same request joins the job that stands. So does one
         with an `idempotency_key` that is known, and the result is then the first job's. With callbacks, in a group, a
         chain or a chord, or with a `task_id` of its own it stays a job of its own, which ends as the first one does.
+
+        Args:
+            args: The arguments of `delay`, by place.
+            kwargs: And by name.
+            task_id: The job's id, 1 to 200 letters, digits and marks; one is made up where it is None.
+            options: Celery's, such as `priority` (0 is first in line, 6 the default, 9 last), `countdown` (seconds),
+                `eta`, `expires` (seconds or a time), `link`, `link_error`.
 
         Raises:
             InvalidJob: The arguments make no sense, or `task_id` or `idempotency_key` belongs to another request.
@@ -161,7 +155,7 @@ class SubmittedTask(Task[Any, Any]):
         return results
 
     def AsyncResult(self, task_id: str, **options: Any) -> JobResult:  # noqa: N802 - Celery's name
-        """The result of a job of this task, read through our own app."""
+        """The result of the job of this id, read through our own app; Redis is asked for nothing yet."""
         result = JobResult(task_id, backend=self.backend, task_name=self.name, app=self.app, **options)
         result.task = self
         return result
@@ -176,7 +170,14 @@ class SubmittedTask(Task[Any, Any]):
     subtask = signature
 
     def cancel(self, job_id: str) -> State | None:
-        """Cancel a job. The state it was in; None where there is no such job."""
+        """Cancel the job of this id: a waiting one never starts, a running one stops after its current batch.
+
+        Returns:
+            The state it was in; None where there is no such job. One that has ended stays as it is.
+
+        Raises:
+            QueueUnavailable: Redis cannot be reached.
+        """
         before = self.records.cancel(job_id)
         if before in (State.QUEUED, State.DUE):
             # Whoever waits for the result hears of it now, not when a worker meets the ticket.

@@ -19,7 +19,17 @@ from tasks.webhook import Webhook
 
 
 class State(StrEnum):
-    """Where a job stands."""
+    """Where a job stands; a string.
+
+    Attributes:
+        QUEUED: Waits for a worker.
+        DUE: Is to start later: a countdown, a retry's wait, or another job's answer.
+        RUNNING: A worker has it, here or at RunPod.
+        DONE: Ended with a result.
+        DEAD: Ended with an error: a dead letter, which can be replayed.
+        CANCELLED: Ended because somebody asked for it.
+        EXPIRED: Ended because it was not started before its `expires`.
+    """
 
     QUEUED = "queued"
     DUE = "due"

@@ -33,6 +33,9 @@ def diarize_on_runpod(
     """As `tasks.diarize.diarize`, by RunPod alone: without budget or room there it waits, until its deadline is over.
 
     The recording must have a public address, or one of OVERFLOW_REACHABLE_NETWORKS.
+
+    Raises:
+        UrlNotAllowed: When it is submitted: RunPod could not fetch the recording.
     """
     return self.diarize(
         url=url,

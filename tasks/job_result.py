@@ -1,0 +1,31 @@
+"""JobResult: what a producer holds of a job."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from celery.result import AsyncResult
+
+
+class Cancels(Protocol):
+    """The task of a job, as far as its result needs it."""
+
+    def cancel(self, job_id: str) -> Any:
+        """Cancel a job."""
+
+
+class JobResult(AsyncResult[Any]):
+    """Celery's AsyncResult, whose `revoke` also reaches jobs that no worker holds, and survives restarts."""
+
+    task: Cancels
+
+    warning: str | None = None
+    """Of a job that was just submitted: why its signed URL may run out too soon."""
+
+    def revoke(self, *_args: Any, **_options: Any) -> None:
+        """Cancel the job: a waiting one never starts, a running one stops after its current batch.
+
+        Raises:
+            QueueUnavailable: Redis cannot be reached.
+        """
+        self.task.cancel(self.id)
