@@ -10,24 +10,30 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from docs.generators.api import api_parts
 from docs.generators.doctor import faults_tables
 from docs.generators.environment import env_example
 from docs.generators.errors import errors_tables
+from docs.generators.limits import containers, limits_tables
 from docs.generators.markdown import filled
 from docs.generators.metrics import metrics_table
+from docs.generators.results import examples, fields_tables, schema_text
 from docs.generators.settings import settings_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "docs/api.md": api_parts(),
     "docs/configure.md": {"settings": settings_tables},
     "docs/doctor.md": {"faults": faults_tables},
     "docs/errors.md": {"errors": errors_tables},
+    "docs/limits.md": {"limits": limits_tables, "containers": containers},
     "docs/metrics.md": {"metrics": metrics_table},
+    "docs/results.md": {"fields": fields_tables, "formats": examples},
 }
 """What makes each part of a page, by the name of its marks."""
 
-FILES: dict[str, Callable[[], str]] = {".env.example": env_example}
+FILES: dict[str, Callable[[], str]] = {".env.example": env_example, "docs/result.schema.json": schema_text}
 """What makes each file that is generated whole."""
 
 

@@ -1,4 +1,7 @@
-"""The whole way with the real model: recordings over HTTP, a server, `celery -A tasks worker`, stock beside it."""
+"""The whole way with the real model: recordings over HTTP, a server, `celery -A tasks worker`, stock beside it.
+
+RENEW=1 writes docs/sample.result.json anew.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 from redis import Redis
 
 from diarization.errors import Cancelled
 from diarization.ffmpeg import find_ffmpeg
+from diarization.formats import to_json
 from diarization.scoring import der
 from diarization.turns import Diarization, Turn
+from docs.generators.results import SAMPLE as SHOWN
+from docs.generators.results import schema
 from tasks.diarize import diarize
 from tasks.record import State
 from tests.jobs import record
@@ -77,6 +84,18 @@ def test_the_result_is_whole(of_the_sample: Diarization, worker: Worker) -> None
     assert of_the_sample.provenance.model == "speaker-diarization-community-1"
     assert of_the_sample.provenance.device == "cpu"
     assert "canary" not in worker.log
+    jsonschema.validate(of_the_sample.to_json(), schema())
+
+
+def test_the_docs_show_what_comes_out(of_the_sample: Diarization) -> None:
+    if os.environ.get("RENEW"):
+        SHOWN.write_text(to_json(of_the_sample, "sample"))
+    shown = Diarization.from_json(json.loads(SHOWN.read_text()))
+    # Not the same to the last frame: another processor rounds otherwise.
+    assert der(shown.segments, of_the_sample.segments).der < 0.01
+    assert der(shown.exclusive_segments, of_the_sample.exclusive_segments).der < 0.01
+    assert of_the_sample.audio_seconds == shown.audio_seconds
+    assert of_the_sample.provenance.model == shown.provenance.model
 
 
 @pytest.mark.parametrize("name", OTHERS)

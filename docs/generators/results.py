@@ -1,0 +1,103 @@
+"""docs/results.md and docs/result.schema.json: what a result holds, and how it looks in each format."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+from diarization.formats import FORMATS
+from diarization.turns import Diarization
+from docs.generators.api import source
+from docs.generators.markdown import table
+
+SAMPLE = Path(__file__).resolve().parent.parent / "sample.result.json"
+"""The result of recordings/sample/sample.wav, as a worker has given it."""
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+LINES = 8
+"""Of an example of turns."""
+LISTS = ("segments", "exclusive_segments", "speakers")
+"""Of which the example of JSON has the first of each."""
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a result, from pydantic's model and its docstrings.
+
+    Raises:
+        ValueError: A field is not described.
+    """
+    whole = Diarization.model_json_schema(mode="serialization")
+    for name, model in {"Diarization": whole, **whole["$defs"]}.items():
+        said = _descriptions(name)
+        model["description"] = said.pop("")
+        for field, described in model["properties"].items():
+            described.pop("title", None)
+            if field not in said:
+                raise ValueError(f"diarization.turns.{name} does not describe {field}")
+            described["description"] = said[field]
+    return {"$schema": DIALECT, **whole}
+
+
+def schema_text() -> str:
+    """The same as a file."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def fields_tables() -> str:
+    """A table for each object of a result."""
+    whole = schema()
+    parts = [_fields(whole)]
+    for name in ("Turn", "Speaker", "Provenance"):
+        model = whole["$defs"][name]
+        parts += [f"### {name}", model["description"], _fields(model)]
+    return "\n\n".join(parts)
+
+
+def examples() -> str:
+    """The sample's result in each format, cut short."""
+    sample = Diarization.from_json(json.loads(SAMPLE.read_text()))
+    short = sample.model_copy(update={name: getattr(sample, name)[:1] for name in LISTS})
+    parts: list[str] = []
+    for name, written in FORMATS.items():
+        lines = written.write(short if name == "json" else sample, "sample").splitlines()
+        shown = lines if name == "json" else [*lines[:LINES], "…"]
+        about = f"`--format {name}`: {written.description}. `{written.suffix}`, `{written.media_type}`."
+        parts += [f"### {name}", about, "\n".join(["```", *shown, "```"])]
+    return "\n\n".join(parts)
+
+
+def _fields(model: dict[str, Any]) -> str:
+    rows = [(f"`{name}`", _type(field), field["description"]) for name, field in model["properties"].items()]
+    return table(("field", "type", ""), rows)
+
+
+def _type(field: dict[str, Any]) -> str:
+    """A type as people say it: `list of Turn`, `number or null`."""
+    if "anyOf" in field:
+        return " or ".join(map(_type, field["anyOf"]))
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if field.get("type") == "array":
+        return f"list of {_type(field['items'])}"
+    if field.get("type") == "object":
+        return f"object of {_type(field['additionalProperties'])} by name"
+    return str(field["type"])
+
+
+def _descriptions(name: str) -> dict[str, str]:
+    """What the docstring of a class says of each attribute; under no name, of itself."""
+    docstring = source()[f"diarization.turns.{name}"].docstring
+    said = {"": docstring.parsed[0].value}
+    for section in docstring.parsed:
+        if section.kind is griffe.DocstringSectionKind.attributes:
+            said |= {item.name: _in_json(item.description) for item in section.value}
+    return said
+
+
+def _in_json(description: str) -> str:
+    """What a docstring says, for who reads JSON."""
+    return re.sub(r"\bNone\b", "null", " ".join(description.split()))
