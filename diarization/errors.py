@@ -97,7 +97,8 @@ class UrlNotAllowed(PermanentError):
 
     advice = (
         "Use an http or https URL on a public address. For one of your own network, "
-        "the operator lists it in DIARIZATION_ALLOWED_NETWORKS."
+        "the operator lists it in DIARIZATION_ALLOWED_NETWORKS; a file URL is a path below the workers' "
+        "DIARIZATION_RECORDINGS_DIR."
     )
 
 
