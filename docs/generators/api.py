@@ -118,7 +118,8 @@ def _section(entries: tuple[Entry, ...]) -> str:
 def _described(shown: str, thing: griffe.Object, returns: str = "") -> Iterator[str]:
     """A signature, then what the docstring says."""
     if isinstance(thing, griffe.Function):
-        yield f"```python\n{_signature(shown, thing, returns)}\n```"
+        # Coloured as Python, though nothing that could be run: `python` is for examples, which the tests read.
+        yield f"```py\n{_signature(shown, thing, returns)}\n```"
     for section in thing.docstring.parsed if thing.docstring else ():
         if section.kind is griffe.DocstringSectionKind.text:
             yield section.value
@@ -156,7 +157,8 @@ def _item(item: Any, thing: griffe.Object) -> str:
     if annotation is None and name in thing.members:
         member = thing.members[name]
         annotation = member.annotation if isinstance(member, griffe.Attribute) else None
-    return f"- `{name}` (`{annotation}`): {text}" if annotation else f"- `{name}`: {text}"
+    typed = f" (`{annotation}`)".replace("'", '"') if annotation else ""
+    return f"- `{name}`{typed}: {text}"
 
 
 def _signature(shown: str, function: griffe.Function, returns: str) -> str:

@@ -17,10 +17,8 @@ from docs.generators.markdown import table
 SAMPLE = Path(__file__).resolve().parent.parent / "sample.result.json"
 """The result of recordings/sample/sample.wav, as a worker has given it."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-LINES = 8
-"""Of an example of turns."""
-LISTS = ("segments", "exclusive_segments", "speakers")
-"""Of which the example of JSON has the first of each."""
+SHOWN = slice(7, 9)
+"""Turns of the sample that overlap: those that the examples show, of both lists."""
 
 
 def schema() -> dict[str, Any]:
@@ -57,15 +55,17 @@ def fields_tables() -> str:
 
 
 def examples() -> str:
-    """The sample's result in each format, cut short."""
+    """Two turns of the sample's result in each format."""
     sample = Diarization.from_json(json.loads(SAMPLE.read_text()))
-    short = sample.model_copy(update={name: getattr(sample, name)[:1] for name in LISTS})
+    short = sample.model_copy(
+        update={"segments": sample.segments[SHOWN], "exclusive_segments": sample.exclusive_segments[SHOWN]}
+    )
     parts: list[str] = []
     for name, written in FORMATS.items():
-        lines = written.write(short if name == "json" else sample, "sample").splitlines()
-        shown = lines if name == "json" else [*lines[:LINES], "…"]
         about = f"`--format {name}`: {written.description}. `{written.suffix}`, `{written.media_type}`."
-        parts += [f"### {name}", about, "\n".join(["```", *shown, "```"])]
+        language = "json" if name == "json" else ""
+        lines = written.write(short, "sample").splitlines()  # those of CSV end in CR LF
+        parts += [f"### {name}", about, "\n".join([f"```{language}", *lines, "```"])]
     return "\n\n".join(parts)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from diarization import __version__, canary
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.recording import Recording
 from diarization.turns import Diarization, SpeakerHints
+from docs.generators.results import schema
 from tasks.settings import read_settings
 from tests.emulator import Emulator, Settings
 from tests.processes import ROOT, wait_until
@@ -62,6 +64,7 @@ def test_after_a_cancelled_job_the_answer_is_the_same_as_at_home(emulator: Emula
 
 def test_it_answers_the_canary(emulator: Emulator) -> None:
     told = wait(emulator, submit_url(emulator, canary.URL))
+    jsonschema.validate(told["output"], schema())
     answer = Diarization.from_json(told["output"])
     assert canary.complaint(answer) is None
     assert answer.provenance.versions["diarize-queue"] == __version__

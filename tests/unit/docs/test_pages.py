@@ -1,10 +1,13 @@
-"""What the pages name is there: settings, files. Links, and what is generated, `make lint` looks at."""
+"""What the pages name is there: settings, files, imports. Links, and what is generated, `make lint` looks at."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -16,6 +19,7 @@ FILES = [ROOT / name for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
 SETTINGS = {name.upper() for name in Settings.model_fields} | COMPOSE_REQUIRED.keys() | COMPOSE_OPTIONS.keys()
 LIKE_A_SETTING = re.compile(r"\b(?:DIARIZATION|QUEUE|OVERFLOW|WEBHOOK|REDIS|RUNPOD|FLOWER|WORKER)_[A-Z_]*[A-Z]\b")
 LIKE_A_FILE = re.compile(r"`([\w./-]+\.(?:py|lua|yml|toml|json|Dockerfile))`")
+EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 THE_READERS_OWN = {"docker-compose.override.yml", "flowerconfig.py", "runpod-live-check.json"}
 
 
@@ -39,3 +43,12 @@ def test_each_file_that_a_page_names_is_there(page: Path) -> None:
     there = project_files()
     named = set(LIKE_A_FILE.findall(page.read_text())) - THE_READERS_OWN
     assert {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in there)} == set()
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_examples_in_python_can_be_read_and_import_what_is_there(page: Path) -> None:
+    for example in EXAMPLE.findall(page.read_text()):
+        for node in ast.walk(ast.parse(dedent(example))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("diarization", "tasks"):
+                module = import_module(str(node.module))
+                assert [name.name for name in node.names if not hasattr(module, name.name)] == []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from diarization.turns import Diarization, Provenance, Speaker
 from docs.generators.results import SAMPLE, schema
 
 
@@ -23,6 +24,13 @@ def complaints(result: object) -> list[str]:
 def test_it_is_a_schema_and_the_sample_fits() -> None:
     Draft202012Validator.check_schema(schema())
     assert complaints(json.loads(SAMPLE.read_text())) == []
+
+
+def test_what_a_result_may_hold_fits() -> None:
+    speaker = Speaker(speaker="A", total_seconds=1.5, embedding=(0.25, -1.0))
+    provenance = Provenance(revision="f00", gpu="A GPU", queue_seconds=None, cost_usd=0.01)
+    whole = Diarization(segments=(), speakers=(speaker,), audio_seconds=2.0, warnings=("one",), provenance=provenance)
+    assert complaints(whole.to_json()) == []
 
 
 def test_fields_of_a_newer_version_are_let_through(sample: dict[str, Any]) -> None:
