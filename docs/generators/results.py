@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from docs.generators.markdown import table
 SAMPLE = Path(__file__).resolve().parent.parent / "sample.result.json"
 """The result of recordings/sample/sample.wav, as a worker has given it."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SHOWN = slice(7, 9)
-"""Turns of the sample that overlap: those that the examples show, of both lists."""
 
 
 def schema() -> dict[str, Any]:
@@ -55,11 +54,11 @@ def fields_tables() -> str:
 
 
 def examples() -> str:
-    """Two turns of the sample's result in each format."""
+    """The first two turns of the sample that overlap, in each format."""
     sample = Diarization.from_json(json.loads(SAMPLE.read_text()))
-    short = sample.model_copy(
-        update={"segments": sample.segments[SHOWN], "exclusive_segments": sample.exclusive_segments[SHOWN]}
-    )
+    first, second = next((one, other) for one, other in pairwise(sample.segments) if other.start < one.end)
+    between = tuple(turn for turn in sample.exclusive_segments if first.start <= turn.start and turn.end <= second.end)
+    short = sample.model_copy(update={"segments": (first, second), "exclusive_segments": between})
     parts: list[str] = []
     for name, written in FORMATS.items():
         about = f"`--format {name}`: {written.description}. `{written.suffix}`, `{written.media_type}`."

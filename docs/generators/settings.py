@@ -46,8 +46,8 @@ GROUPS = (
     Group(
         "Overflow",
         ("OVERFLOW_",),
-        "When jobs go to RunPod, and what that may cost ([how it decides](overflow.md)). Read by bridges; producers "
-        "read the deadline and the reachable networks as well.",
+        "When jobs go to RunPod, and what that may cost ([how it decides](overflow.md)). Read by bridges; the deadline "
+        "and the reachable networks by producers.",
     ),
     Group("Webhooks", ("WEBHOOK_",), "How the end of a job is told ([webhooks](webhooks.md)). Read by all workers."),
     Group("Flower", ("FLOWER_",), "Of `diarize-queue flower` alone ([Flower](flower.md))."),
