@@ -1,4 +1,4 @@
-"""What the pages name is there: settings, files, imports. Links, and what is generated, `make lint` looks at."""
+"""What the pages name is there: settings, files, imports, commands. Links, and what is generated, `make lint` looks at."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from typer.main import get_command
 
 from docs.generators.environment import COMPOSE_OPTIONS, COMPOSE_REQUIRED
+from tasks.__main__ import app
 from tasks.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,6 +22,10 @@ SETTINGS = {name.upper() for name in Settings.model_fields} | COMPOSE_REQUIRED.k
 LIKE_A_SETTING = re.compile(r"\b(?:DIARIZATION|QUEUE|OVERFLOW|WEBHOOK|REDIS|RUNPOD|FLOWER|WORKER)_[A-Z_]*[A-Z]\b")
 LIKE_A_FILE = re.compile(r"`([\w./-]+\.(?:py|lua|yml|toml|json|Dockerfile))`")
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+A_COMMAND = re.compile(r"(?:`|^|&& )(?:diarize-queue|python -m tasks) ([a-z]+)", re.MULTILINE)
+A_TARGET = re.compile(r"(?:`|^|&& )make ([a-z-]+)", re.MULTILINE)
+COMMANDS = set(get_command(app).commands)
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 THE_READERS_OWN = {"docker-compose.override.yml", "flowerconfig.py", "runpod-live-check.json"}
 
 
@@ -52,3 +58,10 @@ def test_examples_in_python_can_be_read_and_import_what_is_there(page: Path) -> 
             if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("diarization", "tasks"):
                 module = import_module(str(node.module))
                 assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_each_command_that_a_page_names_is_one(page: Path) -> None:
+    text = page.read_text()
+    assert set(A_COMMAND.findall(text)) - COMMANDS == set()
+    assert set(A_TARGET.findall(text)) - TARGETS == set()
