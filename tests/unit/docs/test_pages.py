@@ -1,4 +1,4 @@
-"""What the pages name is there: settings, files, imports, commands. Links, and what is generated, `make lint` looks at."""
+"""Settings, files, imports and commands that pages name are there. `make lint` looks at links and what is generated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ A_COMMAND = re.compile(r"(?:`|^|&& )(?:diarize-queue|python -m tasks) ([a-z]+)",
 A_TARGET = re.compile(r"(?:`|^|&& )make ([a-z-]+)", re.MULTILINE)
 COMMANDS = set(get_command(app).commands)
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-THE_READERS_OWN = {"docker-compose.override.yml", "flowerconfig.py", "runpod-live-check.json"}
+THE_READERS_OWN = {"app.py", "docker-compose.override.yml", "flowerconfig.py", "reports.py", "runpod-live-check.json"}
+"""Files that a page tells its reader to make."""
 
 
 def pages() -> list[Path]:
