@@ -40,7 +40,7 @@ class Breaker:
 
         Args:
             why: What is wrong, and its cure.
-            seconds: For how long, where the provider said so: then it is no failure.
+            seconds: For how long, where that is known: then it is no failure of the breaker's own counting.
         """
 
         def opened(pipe: Any) -> Open | None:
@@ -49,7 +49,7 @@ class Breaker:
             if last is not None and now < last.until:
                 return None
             failures = (last.failures if last else 0) + (seconds is None)
-            open_seconds = seconds or min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** max(0, failures - 1))
+            open_seconds = seconds or open_seconds_after(failures)
             new = Open(why, now, now + open_seconds, failures)
             pipe.multi()
             pipe.set(self._key, json.dumps(asdict(new)), ex=int(LONGEST_SECONDS * 4))
@@ -71,6 +71,11 @@ class Breaker:
         with reachable():
             last = _parsed(self._redis.get(self._key))
             return last if last is not None and server_time(self._redis) < last.until else None
+
+
+def open_seconds_after(failures: int) -> float:
+    """How long nothing is tried after so many failures in a row."""
+    return min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(max(0, failures - 1), 20))
 
 
 def _parsed(stored: Any) -> Open | None:

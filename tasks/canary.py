@@ -6,8 +6,9 @@ overflow is quiet by nature. So where no run has been seen for OVERFLOW_CANARY_H
 set up, the leading bridge submits a job like any other, pinned to RunPod, with a recording that every worker has and
 whose answer is known. It is priced, counts on the budget, and its cold start is measured as any run's.
 
-An endpoint that fails it gets no jobs but the next canary, until that is right: at once when the breaker, which the
-failure opens, lets it.
+An endpoint that fails it gets no jobs but the next canary, until that is right: when the breaker, which the failure
+opens, lets it. It is open for twice as long after each canary in a row that failed, also where RunPod accepts them all:
+else a day's budget would go on canaries.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from redis import Redis
 
 from diarization import __version__, canary
 from diarization.turns import Diarization
-from tasks.breaker import Breaker
+from tasks.breaker import Breaker, open_seconds_after
 from tasks.record import State
 from tasks.records import Records
 from tasks.runpod_api import max_workers
@@ -45,6 +46,7 @@ class Sighting:
         sent_at: When it was submitted.
         ended_at: When its end was seen; None while it is under way.
         failure: Why RunPod gets no jobs; None where it may have them. It stays until a later canary is right.
+        failures: So many in a row have failed.
         note: What the operator should know though it works.
     """
 
@@ -52,6 +54,7 @@ class Sighting:
     sent_at: float
     ended_at: float | None = None
     failure: str | None = None
+    failures: int = 0
     note: str | None = None
 
     @classmethod
@@ -108,10 +111,12 @@ class Canary:
 
     def _send(self, before: Sighting | None, now: float) -> Sighting:
         """What stands in Redis before the job does is a canary without a record, should this process die in between."""
-        failure = before.failure if before else None
+        begun = Sighting("", now)
+        if before:
+            begun = replace(begun, failure=before.failure, failures=before.failures)
         if max_workers(self._settings) == 0:
-            return self._failed(Sighting("", now), now, "its max workers are 0: raise them in RunPod's console")
-        sighting = self._note(Sighting(uuid(), now, failure=failure))
+            return self._failed(begun, now, "its max workers are 0: raise them in RunPod's console")
+        sighting = self._note(replace(begun, job_id=uuid()))
         asked = {"expected_audio_seconds": canary.AUDIO_SECONDS, "deadline_seconds": DEADLINE_SECONDS}
         diarize_on_runpod.apply_async((canary.URL,), asked, task_id=sighting.job_id)
         logger.info("canary %s is on its way to RunPod", sighting.job_id)
@@ -141,12 +146,12 @@ class Canary:
             note = f"RunPod's image is of version {theirs}, this bridge of {__version__}: rebuild the endpoint"
             logger.warning(note)
         logger.info("canary %s is right, for %.4f USD at most", sighting.job_id, answer.provenance.cost_usd)
-        return self._note(replace(sighting, ended_at=now, failure=None, note=note))
+        return self._note(replace(sighting, ended_at=now, failure=None, failures=0, note=note))
 
     def _failed(self, sighting: Sighting, now: float, why: str) -> Sighting:
-        failure = f"the canary failed, {why}"
-        self._breaker.trip(failure)
-        return self._note(replace(sighting, ended_at=now, failure=failure, note=None))
+        failure, failures = f"the canary failed, {why}", sighting.failures + 1
+        self._breaker.trip(failure, open_seconds_after(failures))
+        return self._note(replace(sighting, ended_at=now, failure=failure, failures=failures, note=None))
 
     def _note(self, sighting: Sighting) -> Sighting:
         with reachable():

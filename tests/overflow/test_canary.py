@@ -89,6 +89,19 @@ def test_a_wrong_answer_shuts_the_valve_until_a_right_one(redis: Redis, start_wo
         assert last.failure is None
 
 
+def test_an_endpoint_that_accepts_and_fails_is_tried_ever_less_often(
+    redis: Redis, start_worker: Start, tmp_path: Path
+) -> None:
+    """That RunPod takes a canary says nothing of what it makes of it: each costs money."""
+    (tmp_path / "sick").touch()
+    with emulated(tmp_path) as emulator:
+        worker = bridge(start_worker, emulator)
+        wait_until(lambda: (last := ended(redis)) and last.failures >= 3, 60)
+        for seconds in (1, 2, 4):
+            assert worker.log.count(f"RunPod gets no jobs for {seconds} s: the canary failed") == 1
+        assert len(emulator.submissions) == 3
+
+
 def test_max_workers_of_0_are_told_and_nothing_is_sent(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
     with emulated(tmp_path, max_workers=0, active_workers=0) as emulator:
         worker = bridge(start_worker, emulator)
