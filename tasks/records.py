@@ -21,6 +21,8 @@ from tasks.submission import NewJob, Submission, seconds_text
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CLAIM_SECONDS = 30
+PAGE_JOBS = 200
+"""So many records are read at once: the results in them are about 100 kB each."""
 
 
 def worker_name(nodename: str, main_pid: int) -> str:
@@ -59,6 +61,19 @@ class Records:
         with reachable():
             stored = self._redis.hgetall(self._prefix + "job:" + job_id)
         return JobRecord.parse(job_id, stored) if "state" in stored else None
+
+    def get_many(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """Each job's record, in the same order; None where there is none. A round trip for each `PAGE_JOBS`."""
+        found: list[JobRecord | None] = []
+        for begin in range(0, len(job_ids), PAGE_JOBS):
+            page = job_ids[begin : begin + PAGE_JOBS]
+            with reachable(), self._redis.pipeline(transaction=False) as pipe:
+                for job_id in page:
+                    pipe.hgetall(self._prefix + "job:" + job_id)
+                stored = pipe.execute()
+            pairs = zip(page, stored, strict=True)
+            found += [JobRecord.parse(job_id, fields) if "state" in fields else None for job_id, fields in pairs]
+        return found
 
     def newest(self, state: State | None = None, limit: int = 100) -> list[JobRecord]:
         """Jobs by the time they came to their state, newest first."""

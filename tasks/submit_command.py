@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,17 +10,25 @@ import typer
 
 from diarization.errors import InvalidJob
 from tasks.console import as_json, json_line, make_console, printable
-from tasks.job import JobRequest
+from tasks.given import STDIN, checked_urls, read_given
+from tasks.job import BATCH_PRIORITY
 from tasks.orders_command import warn_if_paused
 from tasks.output import Format, Json, Output, print_line
+from tasks.records import Records
+from tasks.settings import current_settings
 from tasks.waiting import JobsDisplay, wait_for
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def submit(
-    urls: Annotated[
-        list[str], typer.Argument(metavar="URL", help="Recordings: http, https or file. `-` reads URLs from stdin.")
+    recordings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECORDING",
+            help="URLs (http, https, file), or files in the folder of DIARIZATION_RECORDINGS_DIR. `-` reads them from "
+            "stdin, one a line; lines that are blank or begin with # are passed over.",
+        ),
     ],
     num_speakers: Annotated[int | None, typer.Option(help="How many people speak, where that is known.")] = None,
     min_speakers: Annotated[int | None, typer.Option(help="At least so many speak.")] = None,
@@ -35,7 +42,10 @@ def submit(
         list[str] | None,
         typer.Option(help="'Name: value', sent when the recording is fetched. `@FILE` reads such lines. Repeatable."),
     ] = None,
-    priority: Annotated[int | None, typer.Option(min=0, max=9, help="0 is first in line, 9 last. Default: 6.")] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(min=0, max=9, help="0 is first in line, 9 last. Default: 6 for one recording, 9 for a batch."),
+    ] = None,
     task_id: Annotated[str | None, typer.Option(help="The job's id; submitting it twice makes one job.")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="A name for what is asked; all jobs of one name have one answer.")
@@ -52,15 +62,19 @@ def submit(
     folder: Annotated[Path | None, typer.Option("-o", "--output", help="Write DIR/<job id>.<format>.")] = None,
     json_lines: Json = False,
 ) -> None:
-    """Submit recordings; print a job id per line or, with --wait, the results."""
+    """Submit recordings; print a job id per line or, with --wait, the results.
+
+    Several recordings, and what comes from stdin, are a batch: it waits behind all that is submitted one by one, so
+    that it holds nobody up. Of a batch all are submitted or, where one cannot be, none.
+    """
     if not wait and (timeout is not None or format_name or folder):
         raise InvalidJob("--timeout, --format and -o go with --wait")
-    urls = [url for given in urls for url in (_lines(sys.stdin) if given == "-" else [given])]
-    if not urls:
+    given = read_given(recordings)
+    if not given:
         raise InvalidJob("there is no URL on standard input")
     for option, value in (("--task-id", task_id), ("--idempotency-key", idempotency_key)):
-        if value and len(urls) != 1:
-            raise InvalidJob(f"{option} names one job: give one URL")
+        if value and len(given) != 1:
+            raise InvalidJob(f"{option} names one job: give one recording")
     options: dict[str, Any] = {
         "num_speakers": num_speakers,
         "min_speakers": min_speakers,
@@ -73,26 +87,41 @@ def submit(
         "webhook_result": webhook_result,
         "headers": dict(_header(line) for line in _header_lines(header or [])),
     }
-    for url in urls:  # all or none: nothing is submitted where one of them cannot be
-        JobRequest.check({"url": url, **options})
+    urls = checked_urls(given, options, current_settings())
     output = Output.choose(format_name, json_lines=json_lines, jobs=len(urls), folder=folder) if wait else None
-
-    from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
-
+    if priority is None and (len(urls) > 1 or STDIN in recordings):
+        priority = BATCH_PRIORITY
     ids: list[str] = []
     try:
-        for url in urls:
-            ids.append(diarize.apply_async((url,), options, task_id=task_id, priority=priority).id)
-            if output is None:
-                record = diarize.records.get(ids[-1]) if json_lines else None
-                print_line(json_line(as_json(record)) if record else ids[-1])
+        ids += _submit(urls, options, task_id, priority)
+        if output is None:
+            _print_jobs(ids, json_lines=json_lines)
         warn_if_paused()
         if output:
             with JobsDisplay(make_console(stderr=True)) as display:
-                ended = wait_for(diarize.records, ids, timeout, display)
+                ended = wait_for(Records(current_settings()), ids, timeout, display)
             raise typer.Exit(DONE if output.deliver(ended) else FAILED)
     except KeyboardInterrupt:
         raise typer.Exit(_interrupted(ids)) from None
+
+
+def _submit(urls: Sequence[str], options: dict[str, Any], task_id: str | None, priority: int | None) -> list[str]:
+    from tasks.diarize import diarize  # noqa: PLC0415 - Celery takes half a second to import
+
+    if len(urls) == 1:
+        return [diarize.apply_async((urls[0],), options, task_id=task_id, priority=priority).id]
+    recordings = [{"url": url, **options} for url in urls]
+    return [
+        job.id for job in diarize.submit_many(recordings, priority=BATCH_PRIORITY if priority is None else priority)
+    ]
+
+
+def _print_jobs(ids: Sequence[str], *, json_lines: bool) -> None:
+    if not json_lines:
+        print_line("\n".join(ids))
+        return
+    for record in filter(None, Records(current_settings()).get_many(ids)):
+        print_line(json_line(as_json(record)))
 
 
 def _lines(stream: Iterable[str]) -> list[str]:

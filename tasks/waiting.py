@@ -45,9 +45,7 @@ def wait_for(
     while True:
         check()
         try:
-            for job_id in ids:
-                if job_id not in latest or not latest[job_id].state.ended:
-                    latest[job_id] = _get(records, job_id)
+            _look(records, ids, latest)
             lost_at = None
         except QueueUnavailable:
             if lost_at is None:
@@ -57,7 +55,7 @@ def wait_for(
                 raise
         display.show(latest.values())
         if lost_at is None and (_all_ended(latest) or time.monotonic() > deadline):
-            return list(latest.values())
+            return [latest[job_id] for job_id in ids]
         time.sleep(POLL_SECONDS)
 
 
@@ -65,11 +63,13 @@ def _all_ended(records: Mapping[str, JobRecord]) -> bool:
     return all(record.state.ended for record in records.values())
 
 
-def _get(records: Records, job_id: str) -> JobRecord:
-    record = records.get(job_id)
-    if record is None:
-        raise JobLost(f"the record of job {job_id} is gone: Redis lost it, or it is past its retention")
-    return record
+def _look(records: Records, ids: Sequence[str], latest: dict[str, JobRecord]) -> None:
+    """Read what has not ended anew."""
+    wanted = [job_id for job_id in ids if job_id not in latest or not latest[job_id].state.ended]
+    for job_id, record in zip(wanted, records.get_many(wanted), strict=True):
+        if record is None:
+            raise JobLost(f"the record of job {job_id} is gone: Redis lost it, or it is past its retention")
+        latest[job_id] = record
 
 
 class JobsDisplay:

@@ -136,6 +136,48 @@ def test_several_jobs_are_lines_for_programs_and_one_failure_is_the_exit_code(he
     assert "s1gnature" not in done.stdout + done.stderr
 
 
+def priorities(ids: list[str]) -> set[int | None]:
+    """As the tickets have them; None is the default, 6."""
+    return {record.ticket["options"].get("priority") for record in diarize.records.get_many(ids) if record}
+
+
+def test_a_list_is_a_batch_which_holds_nobody_up(flags: Path) -> None:
+    with busy_worker(flags, "batch"):
+        urls = "# of Monday\n\n" + "".join(f"http://stand.in/turns/5/1/{number}\n" for number in range(1000))
+        batch = cli("submit", "-", given=urls).stdout.split()
+        assert len(set(batch)) == 1000
+        alone = cli("submit", "http://stand.in/turns/5/1/alone").stdout.split()
+        several = cli("submit", "http://stand.in/turns/5/1/a", "http://stand.in/turns/5/1/b").stdout.split()
+        urgent = cli("submit", "-", "--priority", "0", given="http://stand.in/turns/5/1/urgent").stdout.split()
+        assert [priorities(ids) for ids in (batch, alone, several, urgent)] == [{9}, {None}, {9}, {0}]
+        places = [diarize.position(ids[0]).place for ids in (urgent, alone, batch)]
+        assert places == [1, 2, 3]
+        cli("cancel", *batch)
+
+
+def test_a_line_that_cannot_be_is_named_and_nothing_is_submitted(here: Here) -> None:
+    before = len(diarize.records.newest(limit=10_000))
+    urls = "http://stand.in/turns/5/1\n# a comment\n\nftp://h/a?sig=s1gnature\nhttp://stand.in/turns/5/1\n"
+    done = cli("submit", "-", given=urls, code=2)
+    assert complaint(done).startswith("error: url_not_allowed: line 4: scheme 'ftp' is not one of ")
+    assert "nothing was submitted" in done.stderr
+    assert "s1gnature" not in done.stderr
+    assert len(diarize.records.newest(limit=10_000)) == before
+
+
+def test_a_file_in_the_shared_folder_is_read_by_workers(tmp_path: Path) -> None:
+    (tmp_path / "turns").mkdir()
+    recording = tmp_path / "turns" / "a b.wav"
+    recording.touch()
+    (job_id,) = cli("submit", str(recording), DIARIZATION_RECORDINGS_DIR=str(tmp_path)).stdout.split()
+    record = diarize.records.get(job_id)
+    assert record is not None
+    assert record.shown == f"file://{tmp_path}/turns/a%20b.wav"
+    assert "set DIARIZATION_RECORDINGS_DIR" in complaint(cli("submit", str(recording), code=2))
+    elsewhere = cli("submit", str(recording), code=2, DIARIZATION_RECORDINGS_DIR=str(tmp_path / "other"))
+    assert f"lies outside {tmp_path / 'other'}" in complaint(elsewhere)
+
+
 def test_results_go_into_a_folder(tmp_path: Path, here: Here) -> None:
     urls = ["http://stand.in/turns/5/1/a.wav", "http://stand.in/turns/5/2/b.wav"]
     done = here("submit", *urls, "--wait", "--format", "csv", "-o", str(tmp_path / "out"))
@@ -152,7 +194,10 @@ def test_results_go_into_a_folder(tmp_path: Path, here: Here) -> None:
         (["submit", "http://h/a", "--num-speakers", "x"], "error: usage: Invalid value for '--num-speakers'"),
         (["sumbit", "http://h/a"], "error: usage: No such command 'sumbit'"),
         (["submit", "ftp://h/a?sig=s1gnature"], "error: url_not_allowed: scheme 'ftp' is not one of http"),
-        (["submit", "http://h/a", "http:///b?sig=s1gnature"], "error: url_not_allowed: the URL names no host"),
+        (
+            ["submit", "http://h/a", "http:///b?sig=s1gnature"],
+            "error: url_not_allowed: recording 2 of 2: the URL names no host",
+        ),
         (["submit", "http://h/a", "--num-speakers", "0"], "error: invalid_job: num_speakers:"),
         (["submit", "http://h/a", "--header", "Bearer t0ken"], "error: invalid_job: --header takes 'Name: value'"),
         (["submit", "http://h/a", "--header", "A b: t0ken"], "error: invalid_job: the name of one of the headers"),
