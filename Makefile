@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow test-operations test-flower lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
+.PHONY: help install demo test test-fast test-overflow test-operations test-flower test-examples lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,7 +26,7 @@ $(BIN)/uv:
 # --inexact leaves uv itself in the environment.
 $(READY): $(BIN)/uv pyproject.toml uv.lock
 	@echo "installing what uv.lock pins (torch is large: a minute or two)"
-	@$(BIN)/uv sync --quiet --frozen --inexact --compile-bytecode --extra worker --extra runpod --extra demo --extra metrics --extra flower --extra png
+	@$(BIN)/uv sync --quiet --frozen --inexact --compile-bytecode --extra worker --extra runpod --extra demo --extra metrics --extra flower --extra png --group examples
 	@touch $@
 
 demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real worker, the real model
@@ -43,6 +43,9 @@ test-operations: $(READY) ## What the operator uses: doctor, health check, pause
 
 test-flower: $(READY) ## Flower's pages in a real Chromium (Debian: apt-get install chromium); SCREENSHOTS=1 renews docs/
 	@$(BIN)/python -m pytest tests/flower
+
+test-examples: $(READY) ## examples/ with the real model, a queue by TLS and a real Chromium; four minutes; SCREENSHOTS=1 renews docs/
+	@$(BIN)/python -m pytest tests/examples
 
 test-fast: $(READY) ## The tests that need neither a worker nor the model
 	@$(BIN)/python -m pytest tests/unit
