@@ -1,19 +1,28 @@
-"""The guide's clients, as they were written for RunPod: only the base URL is the emulator's."""
+"""What the guide, in either language, tells to type works: only the addresses of RunPod and of the recording differ."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import requests
+from redis import Redis
 
+from tasks.diarize import diarize
+from tests.bridge import start_bridge
 from tests.emulator import Emulator, Settings
+from tests.pages import code_blocks
+from tests.processes import ROOT, Worker, wait_until
 from tests.remote import STAND_IN
+
+PAGES = ("runpod.md", "fr/runpod.md")
+API, RECORDING = "https://api.runpod.ai/v2", "https://example.com/meeting.wav"
+MEETING, MISSING = STAND_IN.format("turns/20/2"), STAND_IN.format("fail/recording_not_found")
 
 
 @pytest.fixture(scope="module")
@@ -23,45 +32,56 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield running
 
 
-def diarize_on_runpod(base_url: str, endpoint_id: str, api_key: str, audio_url: str) -> Any:
-    """The guide's client, line for line."""
-    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
-    payload = {"input": {"task": "diarization", "audio_url": audio_url}}
-    response = requests.post(f"{base_url}/{endpoint_id}/run", headers=headers, json=payload, timeout=30)
-    response.raise_for_status()
-    job_id = response.json()["id"]
-    while True:
-        answer = requests.get(f"{base_url}/{endpoint_id}/status/{job_id}", headers=headers, timeout=30).json()
-        if answer["status"] == "COMPLETED":
-            return answer["output"]
-        if answer["status"] == "FAILED":
-            raise RuntimeError(answer["error"])
-        time.sleep(0.1)  # the guide's 5 s; this is its loop, not a test's wait
+def block(page: str, language: str, holding: str) -> str:
+    """The page's one block that holds this."""
+    (found,) = (code for code in code_blocks(page, language) if holding in code)
+    return found
 
 
-def test_requests(emulator: Emulator) -> None:
-    arguments = (emulator.url, emulator.settings.endpoint_id, emulator.settings.api_key)
-    output = diarize_on_runpod(*arguments, STAND_IN.format("turns/20/2"))
-    assert {turn["speaker"] for turn in output["segments"]} == {"SPEAKER_00", "SPEAKER_01"}
-    assert all(turn["start"] < turn["end"] for turn in output["segments"])
-    with pytest.raises(RuntimeError, match=r"^recording_not_found: "):
-        diarize_on_runpod(*arguments, STAND_IN.format("fail/recording_not_found"))
+def run(emulator: Emulator, command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """What a reader types, with the variables of step 4 exported."""
+    known = {"RUNPOD_API_KEY": emulator.settings.api_key, "RUNPOD_ENDPOINT_ID": emulator.settings.endpoint_id}
+    environment = {**os.environ, **known, **variables}
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python(emulator: Emulator, page: str) -> None:
+    code = block(page, "python", "requests").replace(API, emulator.url).replace("time.sleep(5)", "time.sleep(0.1)")
+    assert emulator.url in code
+    done = run(emulator, [sys.executable, "-c", code.replace(RECORDING, MEETING)])
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[2] for line in done.stdout.splitlines()} == {"SPEAKER_00", "SPEAKER_01"}
+    failed = run(emulator, [sys.executable, "-c", code.replace(RECORDING, MISSING)])
+    assert "RuntimeError: recording_not_found: " in failed.stderr
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl(emulator: Emulator) -> None:
-    def curl(*arguments: str) -> Any:
-        common = ["curl", "--silent", "--fail", "-H", f"Authorization: Bearer {emulator.settings.api_key}"]
-        done = subprocess.run([*common, *arguments], capture_output=True, check=True, timeout=30)
-        return json.loads(done.stdout)
+@pytest.mark.parametrize("page", PAGES)
+def test_curl(emulator: Emulator, page: str) -> None:
+    def answers(holding: str, **variables: str) -> list[Any]:
+        # Of each command on its own: a shell tells only how the last one ended.
+        lines = block(page, "bash", holding).replace("\\\n", "").replace(API, emulator.url).replace(RECORDING, MEETING)
+        commands = [f"{line} --silent --fail" for line in lines.splitlines()]
+        done = [run(emulator, ["sh", "-c", command], **variables) for command in commands]
+        assert [one.returncode for one in done] == [0] * len(done), [one.stderr for one in done]
+        return [json.loads(one.stdout) for one in done]
 
-    wanted = json.dumps({"input": {"task": "diarization", "audio_url": STAND_IN.format("turns/20/2")}})
-    run = ["-X", "POST", f"{emulator.endpoint_url}/run", "-H", "Content-Type: application/json", "-d", wanted]
-    accepted = curl(*run)
+    (accepted,) = answers("/run")
     assert accepted["status"] == "IN_QUEUE"
-    deadline = time.monotonic() + 30
-    while (told := curl(f"{emulator.endpoint_url}/status/{accepted['id']}"))["status"] != "COMPLETED":
-        assert told["status"] in ("IN_QUEUE", "IN_PROGRESS"), told
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert told["output"]["audio_seconds"] == 20.0
+
+    def ended() -> Any:
+        told, health = answers("/status/", JOB_ID=accepted["id"])
+        assert health["workers"]["idle"] + health["workers"]["running"] == 1
+        assert told["status"] in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED"), told
+        return told if told["status"] == "COMPLETED" else None
+
+    assert wait_until(ended)["output"]["audio_seconds"] == 20.0
+
+
+def test_behind_the_queue(
+    redis: Redis, start_worker: Callable[..., Worker], emulator: Emulator, python: Callable[..., str]
+) -> None:
+    start_bridge(start_worker, emulator)
+    job_id = python(block("runpod.md", "python", "expected_audio_seconds").replace(RECORDING, MEETING)).strip()
+    assert diarize.AsyncResult(job_id).get(timeout=60)["provenance"]["provider"] == "runpod"
