@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -31,6 +32,10 @@ AT_ONCE = 8
 """Deliveries of one worker at one time."""
 CLAIM_SECONDS = int(4 * WHOLE_SECONDS)
 """One that was taken and of which nothing is heard comes back after this."""
+SLOW_SECONDS = 5.0
+"""A receiver that has taken nothing for so long costs others their place."""
+PAUSE_SECONDS = 60.0
+"""Such a one is tried by one delivery of a worker in so long, until it answers: the threads are for those that do."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 3600.0
 """Before the second try; doubles with each one after."""
 
@@ -48,34 +53,62 @@ class Webhooks:
         self._keys = [secret_bytes(one.get_secret_value()) for one in known if one]
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
         self._said = False
+        self._slow_until: dict[str, float] = {}
+        self._slow_changes = threading.Lock()
 
     def round(self) -> None:
-        """Deliver what is due, `AT_ONCE` at most."""
+        """Deliver what is due, `AT_ONCE` at most, and pass over those whose receivers are slow."""
         if not self._keys:
             if not self._said and self._redis.zcard(self._waiting):
                 logger.error("webhooks wait, and cannot be signed: set WEBHOOK_SECRET (diarize-queue webhooks secret)")
                 self._said = True
             return
-        # `list`, so that what a thread raises is raised here.
-        list(self._threads.map(self._deliver, self._records.claim_webhooks(AT_ONCE, CLAIM_SECONDS)))
+        while claimed := self._records.claim_webhooks(AT_ONCE, CLAIM_SECONDS):
+            # `list`, so that what a thread raises is raised here.
+            if any(list(self._threads.map(self._deliver, claimed))):
+                return
 
-    def _deliver(self, job_id: str) -> None:
+    def _deliver(self, job_id: str) -> bool:
+        """Whether it was tried; what was not comes back when its claim has run out."""
         record = self._records.get(job_id)
         if record is None or record.webhook is None or not record.state.ended:
             # It is past its retention, or has been replayed: its next end is told.
             self._redis.zrem(self._waiting, job_id)
-            return
-        webhook, host = record.webhook, urlsplit(record.webhook.url).hostname
+            return False
+        webhook, host = record.webhook, urlsplit(record.webhook.url).hostname or ""
+        if not self._may_try(host):
+            return False
+        began = time.monotonic()
         try:
             body = message(record, with_result=webhook.with_result)
             post(webhook.url, body, self._headers(message_id(record), body), self._networks)
         except UrlNotAllowed as error:
             self._give_up(record, error.message)
         except NotDelivered as error:
+            self._note(host, slow=time.monotonic() - began > SLOW_SECONDS)
             self._later(record, str(error))
         else:
+            self._note(host, slow=False)
             self._records.webhook_told(job_id, record.ended_at)
             logger.info("job %s: %s is told of its end (%s)", job_id, host, record.state)
+        return True
+
+    def _may_try(self, host: str) -> bool:
+        """Whether that receiver answers, as far as is known, or this is the delivery that finds out."""
+        now = time.monotonic()
+        with self._slow_changes:
+            if (until := self._slow_until.get(host)) is None:
+                return True
+            if now >= until:
+                self._slow_until[host] = now + PAUSE_SECONDS
+            return now >= until
+
+    def _note(self, host: str, *, slow: bool) -> None:
+        with self._slow_changes:
+            if slow:
+                self._slow_until[host] = time.monotonic() + PAUSE_SECONDS
+            else:
+                self._slow_until.pop(host, None)
 
     def _headers(self, named: str, body: bytes) -> dict[str, str]:
         sent_at = int(time.time())  # for the receiver, who has no other clock of ours

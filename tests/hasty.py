@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks import breaker, price, runpod_diarizer, runpod_run, webhooks
+from tasks import breaker, price, runpod_diarizer, runpod_run, webhook_post, webhooks
 from tasks.budget import Ledger
 from tasks.celery import app as app  # what Celery looks for
 from tasks.runpod_api import RunPodApi
@@ -36,6 +36,7 @@ price.QUEUE_SECONDS = 6.0
 runpod_diarizer.PINNED_WAIT_SECONDS = 0.5
 breaker.FIRST_SECONDS = 1.0
 webhooks.FIRST_WAIT_SECONDS = 0.2
+webhook_post.WHOLE_SECONDS, webhooks.SLOW_SECONDS = 3.0, 1.0
 
 
 def _dies_after(owner: Any, name: str, when: Callable[..., bool] = lambda *_args, **_options: True) -> None:

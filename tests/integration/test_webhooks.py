@@ -124,6 +124,24 @@ def test_a_receiver_that_fails_is_told_again_by_the_same_id(redis: Redis, start_
     assert worker.log.count("its webhook was not taken, and is tried again: HTTP 500") == 1
 
 
+def test_a_receiver_that_does_not_answer_holds_up_no_other(redis: Redis, start_worker: Start) -> None:
+    worker = start_worker(arguments=HASTY, **SETTINGS)
+    with receiving(holds=True) as hangs, receiving() as answers:
+        stuck = [
+            diarize.delay(f"http://stand.in/turns/5/2/{number}", webhook=hangs.url.replace("127.0.0.1", "localhost"))
+            for number in range(30)
+        ]
+        for job in stuck:
+            job.get(timeout=30)
+        other = diarize.delay("http://stand.in/turns/5/2", webhook=answers.url)
+        wait_until(lambda: told(other))
+        assert 1 <= len(hangs.came) < len(stuck), "they were first in line, and not all of them were tried before"
+        hangs.release.set()
+        key = read_settings().redis_key_prefix + "webhooks"
+        assert redis.zcard(key) == len(stuck), "each is still to be told"
+        assert "CANARY" not in worker.log
+
+
 def test_a_worker_that_dies_over_it_tells_it_again(
     redis: Redis, start_worker: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
