@@ -78,6 +78,7 @@ class JobRecord:
         webhook_tries: Deliveries that failed.
         webhook_error: Why the last one did.
         webhook_told_at: When its receiver took it.
+        webhook_again_at: Since when it has all its tries anew, where an operator said so.
         history: The lives of a dead letter before its replays, oldest first.
     """
 
@@ -116,6 +117,7 @@ class JobRecord:
     webhook_tries: int = 0
     webhook_error: str | None = None
     webhook_told_at: float | None = None
+    webhook_again_at: float | None = None
     history: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
@@ -156,7 +158,7 @@ _READERS: Mapping[str, Any] = {
     ),
     **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes", "webhook_tries"), int),
     **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float),
-    **dict.fromkeys(("audio_seconds", "deadline_at", "cost_usd", "webhook_told_at"), float),
+    **dict.fromkeys(("audio_seconds", "deadline_at", "cost_usd", "webhook_told_at", "webhook_again_at"), float),
     "webhook": Webhook.parse,
     "remote": RemoteRun.parse,
     "stays_home": "1".__eq__,

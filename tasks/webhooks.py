@@ -125,7 +125,8 @@ class Webhooks:
         tries = record.webhook_tries + 1
         wait_seconds = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(tries - 1, 20))
         wait_seconds *= random.uniform(0.75, 1.0)  # noqa: S311
-        if server_time(self._redis) + wait_seconds - (record.ended_at or 0.0) > self._give_up_seconds:
+        since = record.webhook_again_at or record.ended_at or 0.0
+        if server_time(self._redis) + wait_seconds - since > self._give_up_seconds:
             self._give_up(record, f"{why}, at try {tries}")
             return
         self._records.webhook_later(record.id, record.ended_at, why, wait_seconds)

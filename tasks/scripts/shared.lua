@@ -121,7 +121,7 @@ end
 -- Whoever asked for it is told of the job's end.
 local function call_webhook()
   if not field('webhook') then return end
-  redis.call('HDEL', key, 'webhook_tries', 'webhook_error', 'webhook_told_at')
+  redis.call('HDEL', key, 'webhook_tries', 'webhook_error', 'webhook_told_at', 'webhook_again_at')
   redis.call('ZREM', prefix .. 'webhooks:dead', id)
   redis.call('ZADD', prefix .. 'webhooks', now, id)
 end

@@ -13,6 +13,7 @@ elseif ARGV[4] == 'again' then
   redis.call('ZREM', dead, id)
   redis.call('ZADD', waiting, now, id)
   redis.call('HDEL', key, 'webhook_tries')
+  redis.call('HSET', key, 'webhook_again_at', now)
 else
   redis.call('HINCRBY', key, 'webhook_tries', 1)
   redis.call('HSET', key, 'webhook_error', ARGV[5])

@@ -162,10 +162,9 @@ def test_a_worker_that_dies_over_it_tells_it_again(
 
 
 def test_one_that_nobody_takes_is_kept_and_can_be_delivered_later(redis: Redis, start_worker: Start) -> None:
-    worker = start_worker(arguments=HASTY, WEBHOOK_GIVE_UP_HOURS="0.0006", **SETTINGS)
+    worker = start_worker(arguments=HASTY, WEBHOOK_GIVE_UP_HOURS="0.001", **SETTINGS)
     environment = {"REDIS_URL": read_settings().redis_url.get_secret_value()}
-    with receiving(503, 503, 503, 503, 503, 503, 503, 200) as receiver:
-        receiver.statuses = [503]
+    with receiving(503) as receiver:
         job = diarize.delay("http://stand.in/turns/5/2", webhook=receiver.url)
         wait_until(lambda: f"job {job.id}: its webhook is given up: HTTP 503, at try" in worker.log)
         listed = run_cli("webhooks", "list", **environment)
@@ -174,7 +173,7 @@ def test_one_that_nobody_takes_is_kept_and_can_be_delivered_later(redis: Redis, 
         (given_up,) = map(json.loads, run_cli("webhooks", "list", "--json", **environment).stdout.splitlines())
         assert (given_up["id"], given_up["state"]) == (job.id, "done")
         assert "webhook    not taken" in run_cli("status", job.id, **environment).stdout
-        receiver.statuses = [200]
+        receiver.statuses = [503, 200]  # it has all tries anew
         assert run_cli("webhooks", "replay", "--all", **environment).stdout == f"{job.id} due\n"
         wait_until(lambda: told(job))
         assert "none was given up" in run_cli("webhooks", "list", **environment).stderr
