@@ -44,8 +44,12 @@ class Speed:
         return cls(float(known["audio_seconds"]), float(known["seconds"]), dict(known.get("stage_seconds", {})))
 
     def to_json(self) -> str:
-        """As Redis keeps it."""
-        return json.dumps(asdict(self))
+        """As Redis keeps it.
+
+        Only the stages that we know: any other name came with a result, and would be kept, and be a label, for ever.
+        """
+        known = {stage: self.stage_seconds[stage] for stage in STAGES if stage in self.stage_seconds}
+        return json.dumps({**asdict(self), "stage_seconds": known})
 
     @property
     def seconds_per_audio_hour(self) -> float | None:

@@ -81,3 +81,9 @@ def test_workers_of_other_versions_are_understood() -> None:
     told = WorkerFacts("gpu", 7, children=2, device="cuda:0", gpu="A GPU", model="m", speed=ONE_HOUR)
     assert WorkerFacts.parse(told.to_json(), ONE_HOUR.to_json()) == told
     assert set(json.loads(told.to_json())) >= {"role", "room_bytes"}, "what the first version reads"
+
+
+def test_names_that_came_with_a_result_are_not_kept() -> None:
+    """An endpoint of another make may send any: each would be a label of its own in the metrics."""
+    kept = Speed.parse(Speed(10.0, 2.0, {"segmentation": 1.0, "a:b": 1.0, "run 4711": 1.0}).to_json())
+    assert kept == Speed(10.0, 2.0, {"segmentation": 1.0})
