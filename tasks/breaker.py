@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from redis import Redis
 
@@ -26,6 +26,12 @@ class Open:
     since: float
     until: float
     failures: int
+
+    @classmethod
+    def parse(cls, stored: str) -> Self:
+        """From Redis; fields of a newer version are passed over."""
+        known = json.loads(stored)
+        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
 
 class Breaker:
@@ -79,4 +85,4 @@ def open_seconds_after(failures: int) -> float:
 
 
 def _parsed(stored: Any) -> Open | None:
-    return Open(**json.loads(stored)) if stored else None
+    return Open.parse(stored) if stored else None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Self
 
 from redis import Redis
 
@@ -39,6 +39,12 @@ class Outcome:
     delay_seconds: float | None = None
     execution_seconds: float | None = None
     audio_seconds: float | None = None
+
+    @classmethod
+    def parse(cls, stored: str) -> Self:
+        """From Redis; fields of a newer version are passed over."""
+        known = json.loads(stored)
+        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
 
 @dataclass(frozen=True)
@@ -99,4 +105,4 @@ class Outcomes:
         """The newest first."""
         with reachable():
             stored: Any = self._redis.lrange(self._key, 0, -1)
-        return [Outcome(**json.loads(one)) for one in stored]
+        return [Outcome.parse(one) for one in stored]

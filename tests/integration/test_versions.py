@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from redis import Redis
 
 from tasks.dead_letters import replay
 from tasks.diarize import diarize
+from tasks.metrics import Readings
+from tasks.overseer import Overseer
 from tasks.record import State
+from tasks.settings import read_settings
+from tasks.valve import Valve
 from tests.jobs import record
 from tests.processes import Worker, wait_until
 from tests.standin import read_journal
@@ -64,3 +69,15 @@ def test_fields_of_a_newer_version_are_passed_over(redis: Redis, start_worker: C
     start_worker()
     assert job.get(timeout=20)["segments"]
     assert redis.hget(f"diarize:job:{job.id}", "colour") == "blue", "they are left as they are"
+
+
+def test_a_bridge_and_an_exporter_read_what_a_newer_version_says_of_runpod(redis: Redis) -> None:
+    settings = read_settings()
+    fleet = settings.redis_key_prefix + "fleet:"
+    redis.lpush(fleet + "outcomes", json.dumps({"at": time.time(), "worked": False, "newer": 1}))
+    redis.set(fleet + "breaker", json.dumps({"why": "w", "since": 0, "until": 4e9, "failures": 1, "newer": 1}))
+    Overseer(redis, settings, "w (1)").round()
+    assert "closed" in Valve(redis, settings).position().why
+    readings = Readings(redis, settings).read()
+    assert readings["diarize_breaker_open"] == {(): 1.0}
+    assert readings["diarize_remote_failure_ratio"] == {(): 0.2}
