@@ -72,9 +72,7 @@ class Webhooks:
         """Whether it was tried; what was not comes back when its claim has run out."""
         record = self._records.get(job_id)
         if record is None or record.webhook is None or not record.state.ended:
-            # It is past its retention, or has been replayed: its next end is told.
-            self._redis.zrem(self._waiting, job_id)
-            return False
+            return False  # it has been replayed or deleted since: nothing is touched, its next end may be there by now
         webhook, host = record.webhook, urlsplit(record.webhook.url).hostname or ""
         if not self._may_try(host):
             return False

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from diarization.errors import InvalidJob
+from diarization.errors import InvalidJob, RecordingNotFound
 from tasks.diarize import diarize
-from tasks.record import State
+from tasks.record import JobRecord, State
+from tasks.records import Records
 from tasks.settings import SettingsError, read_settings
 from tasks.signature import new_secret, verify
+from tasks.webhooks import Webhooks
 from tests.jobs import record
 from tests.processes import Worker, run_cli, wait_until
 
@@ -190,6 +192,34 @@ def test_a_replayed_job_is_told_of_its_new_end(redis: Redis, start_worker: Start
         wait_until(lambda: record(job).state is State.DONE and told(job))
         assert receiver.ids == [f"{job.id}.0", f"{job.id}.1"]
         assert [event["state"] for event in receiver.events()] == ["dead", "done"]
+
+
+def test_an_end_that_comes_while_its_replay_is_looked_at_is_told(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
+
+    def die(records: Records, job_id: str) -> None:
+        known = record(job_id)
+        assert records.take(job_id, known.ticket_number, "w (1)") == "taken"
+        assert records.give_up(job_id, known.token + 1, RecordingNotFound("no such file")) == "dead"
+
+    class ReplayedMeanwhile(Records):
+        def get(self, job_id: str) -> JobRecord | None:
+            before = record(job_id)
+            if before.history:
+                return super().get(job_id)
+            self.answered(job_id, before.taken_number or 0)
+            assert self.replay(before, before.ticket) == "due"
+            seen = super().get(job_id)
+            die(self, job_id)
+            return seen
+
+    with receiving() as receiver:
+        job = diarize.delay("http://stand.in/turns/5/2", webhook=receiver.url)
+        die(diarize.records, job.id)
+        Webhooks(ReplayedMeanwhile(settings), redis, settings).round()
+        assert receiver.ids == [f"{job.id}.1"]
 
 
 def test_without_a_secret_it_waits_for_one(redis: Redis, start_worker: Start) -> None:
