@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow test-operations test-flower test-examples lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check clean
+.PHONY: help install demo test test-fast test-overflow test-operations test-flower test-examples lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check screenshots clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -74,6 +74,9 @@ format: $(READY) ## Format the code
 
 docs: $(READY) ## Write the generated parts of docs/ and .env.example anew
 	@$(BIN)/python -m docs.generate
+
+screenshots: $(READY) ## docs/queue.svg and docs/status.svg: what the commands show of a busy fleet in a real server
+	@$(BIN)/python -m docs.screenshots
 
 bench: $(READY) ## Ours (exact and fast) and stock pyannote on the same waveforms: turns, DER, seconds, memory; within 20 minutes
 	@$(BIN)/python -m benchmarks.bench

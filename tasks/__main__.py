@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,25 +15,29 @@ import typer
 from diarization.errors import DiarizationError, InvalidJob, QueueUnavailable, UrlNotAllowed
 from tasks.bench_command import bench
 from tasks.budget_command import app as budget_app
-from tasks.console import (
-    as_json,
-    complain,
-    job_details,
-    jobs_table,
-    json_line,
-    make_console,
-)
+from tasks.console import complain, jobs_table, json_line
 from tasks.dead import app as dead_app
 from tasks.doctor_command import doctor
 from tasks.flower_command import FlowerError, flower
 from tasks.health_command import healthcheck
 from tasks.metrics_command import metrics
 from tasks.orders_command import drain, pause, resume
-from tasks.output import Format, Json, Output, OutputError, print_line, show_jobs
+from tasks.output import (
+    Format,
+    Ids,
+    Json,
+    Output,
+    OutputError,
+    complain_unknown,
+    find_jobs,
+    print_line,
+    show_jobs,
+)
 from tasks.queue_command import queue
-from tasks.record import JobRecord, State
+from tasks.record import State
 from tasks.records import Records
 from tasks.settings import SettingsError, current_settings
+from tasks.status_command import status
 from tasks.submit_command import submit
 from tasks.valkey import EmbeddedValkeyError
 from tasks.waiting import JobLost
@@ -62,7 +65,8 @@ app.add_typer(dead_app, name="dead")
 app.add_typer(budget_app, name="budget")
 app.add_typer(webhooks_app, name="webhooks")
 app.command(epilog="Example: diarize-queue submit https://example.org/meeting.mp3 --wait --format rttm")(submit)
-app.command(epilog="Example: diarize-queue queue")(queue)
+app.command(epilog="Example: diarize-queue status 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c --watch")(status)
+app.command(epilog="Example: diarize-queue queue --watch --every 5")(queue)
 app.command(epilog="Example: diarize-queue metrics --port 9808")(metrics)
 app.command(epilog="Example: diarize-queue doctor --role producer")(doctor)
 app.command(epilog="Example: diarize-queue healthcheck")(healthcheck)
@@ -72,29 +76,12 @@ app.command(epilog="Example: diarize-queue drain celery@gpu3 --reason 'new drive
 app.command(epilog="Example: diarize-queue bench meeting.wav --reference meeting.rttm")(bench)
 app.command(epilog="Example: FLOWER_BASIC_AUTH=ada:… diarize-queue flower")(flower)
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
-
 
 @app.callback(invoke_without_command=True)
 def _main(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(WRONG_USAGE)
-
-
-@app.command(epilog="Example: diarize-queue status 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")
-def status(ids: Ids, json_lines: Json = False) -> None:
-    """Show where jobs stand."""
-    records, unknown = _found(ids)
-    console = make_console()
-    for number, record in enumerate(records):
-        if json_lines:
-            print_line(json_line(as_json(record)))
-            continue
-        if number:
-            console.print()
-        console.print(job_details(record), soft_wrap=True)
-    raise typer.Exit(FAILED if unknown else DONE)
 
 
 @app.command(epilog="Example: diarize-queue result 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c -f srt -o meeting.srt")
@@ -106,7 +93,7 @@ def result(
 ) -> None:
     """Print the result of a job that is done; the reason where it failed."""
     output = Output.choose(format_name, json_lines=json_lines, file=file)
-    records, unknown = _found([job_id])
+    records, unknown = find_jobs([job_id])
     raise typer.Exit(DONE if not unknown and output.deliver(records) else FAILED)
 
 
@@ -131,7 +118,7 @@ def cancel(ids: Ids, json_lines: Json = False) -> None:
         before = diarize.cancel(job_id)
         if before is None:
             unknown = True
-            _complain_unknown(job_id)
+            complain_unknown(job_id)
         elif json_lines:
             print_line(json_line({"id": job_id, "state_before": str(before)}))
         else:
@@ -154,7 +141,7 @@ def delete(ids: Ids, json_lines: Json = False) -> None:
             continue
         if not known:
             failed = True
-            _complain_unknown(job_id)
+            complain_unknown(job_id)
         else:
             print_line(json_line({"id": job_id, "outcome": "deleted"}) if json_lines else f"{job_id} deleted")
     raise typer.Exit(FAILED if failed else DONE)
@@ -202,20 +189,6 @@ def _run() -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-
-
-def _complain_unknown(job_id: str) -> None:
-    complain("unknown_job", f"there is no job {job_id}", "Jobs are forgotten QUEUE_RETENTION_DAYS after their end.")
-
-
-def _found(ids: Sequence[str]) -> tuple[list[JobRecord], bool]:
-    """The records of these jobs, and whether one of them is unknown (which is said on stderr)."""
-    records = Records(current_settings())
-    found = {job_id: records.get(job_id) for job_id in ids}
-    for job_id, record in found.items():
-        if record is None:
-            _complain_unknown(job_id)
-    return [record for record in found.values() if record], None in found.values()
 
 
 def _cancelled(before: State) -> str:

@@ -58,6 +58,7 @@ def as_json(record: JobRecord, *, with_result: bool = False) -> dict[str, Any]:
         "options": dict(record.options),
         "stage": record.stage,
         "percent": record.percent if record.stage else None,
+        "stage_seconds": dict(record.seconds_by_stage),
         "seconds_left": None if (left := record.seconds_left) is None else round(left, 1),
         "audio_seconds": record.audio_seconds,
         "attempts": record.attempts,
@@ -146,8 +147,14 @@ def jobs_table(records: Iterable[JobRecord], width: int) -> Table:
     return table
 
 
-def job_details(record: JobRecord) -> Text:
-    """All about one job, a fact a line; long ones are left to the terminal to wrap, so that they can be copied."""
+def job_details(record: JobRecord, *, stages: bool = True) -> Text:
+    """All about one job, a fact a line; long ones are left to the terminal to wrap, so that they can be copied.
+
+    Args:
+        record: The job's.
+        stages: Whether that includes what each stage took.
+    """
+    took = ", ".join(f"{printable(stage)} {duration(seconds)}" for stage, seconds in record.seconds_by_stage.items())
     facts = {
         "job": printable(record.id),
         "state": describe_state(record),
@@ -161,6 +168,7 @@ def job_details(record: JobRecord) -> Text:
         "expires": local_time(record.expires_at) if record.expires_at and not record.state.ended else "",
         "deadline": local_time(record.deadline_at) if record.deadline_at and not record.state.ended else "",
         "attempts": str(record.attempts),
+        "stages": took if stages else "",
         "worker": printable(record.worker or ""),
         "error": error_text(record.error) if record.error else "",
         "last error": error_text(record.last_error) if record.last_error and record.last_error != record.error else "",

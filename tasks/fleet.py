@@ -30,7 +30,10 @@ RUNNING_JOBS = 1000
 
 _QUEUES = (ANYWHERE, LOCAL, RUNPOD)
 _LISTS = [(step, queue) for step in PRIORITY_STEPS for queue in _QUEUES]
-_FIELDS = ("state", "audio_seconds", "deadline_at", "submitted_at", "started_at", "worker", "stage", "percent", "speed")
+_FIELDS = (
+    *("state", "audio_seconds", "deadline_at", "submitted_at", "started_at"),
+    *("worker", "stage", "percent", "speed", "shown"),
+)
 
 _Page = tuple[str, str, list[str]]
 """Of one list of the broker: its priority step, its queue, job ids in order."""
@@ -153,7 +156,7 @@ class Fleet:
                     seen.add(record.id)
                     # Jobs of an older version have no deadline of their own.
                     deadline_at = record.deadline_at or record.submitted_at + self._deadline_seconds
-                    yield WaitingJob(record.id, queue, deadline_at, record.audio_seconds)
+                    yield WaitingJob(record.id, queue, deadline_at, record.audio_seconds, record.shown)
 
 
 def _running(record: JobRecord) -> RunningJob:
@@ -165,4 +168,5 @@ def _running(record: JobRecord) -> RunningJob:
         stage=record.stage,
         percent=record.percent,
         seconds_left=record.seconds_left,
+        shown=record.shown,
     )

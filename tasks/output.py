@@ -25,6 +25,8 @@ from tasks.console import (
     turns_table,
 )
 from tasks.record import JobRecord, State
+from tasks.records import Records
+from tasks.settings import current_settings
 
 Format = Annotated[
     str | None,
@@ -38,6 +40,9 @@ Format = Annotated[
 """The option of each command that prints results."""
 Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
 """The option of each command that prints jobs."""
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
+"""The argument of each command for jobs that there are."""
 
 TABLE = "table"
 """The format for people; all others are `diarization.formats.FORMATS`."""
@@ -153,6 +158,20 @@ def show_jobs(
         return
     console = make_console()
     console.print(table(records, console.width) if records else nothing)
+
+
+def find_jobs(ids: Sequence[str]) -> tuple[list[JobRecord], bool]:
+    """The records of these jobs, and whether one of them is unknown (which is said on stderr)."""
+    records = Records(current_settings()).get_many(ids)
+    for job_id, record in zip(ids, records, strict=True):
+        if record is None:
+            complain_unknown(job_id)
+    return [record for record in records if record], None in records
+
+
+def complain_unknown(job_id: str) -> None:
+    """The line on stderr for a job that there is not."""
+    complain("unknown_job", f"there is no job {job_id}", "Jobs are forgotten QUEUE_RETENTION_DAYS after their end.")
 
 
 def print_line(text: str) -> None:

@@ -62,6 +62,7 @@ class JobRecord:
         ticket_number: Of its newest ticket.
         taken_number: Of the ticket by which a worker took it last.
         attempts: Starts that count.
+        stage_seconds: What each stage took that is over, of the latest attempt.
         token: Grows with each start; whoever holds an older one can write no more.
         last_error: Why the attempt before did not end the job.
         rejected: Why the job can never be done: it fails by its ticket.
@@ -95,6 +96,7 @@ class JobRecord:
     worker: str | None = None
     stage: str | None = None
     percent: float = 0.0
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
     submitted_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
@@ -129,6 +131,14 @@ class JobRecord:
         return cls(**values)
 
     @property
+    def seconds_by_stage(self) -> Mapping[str, float]:
+        """What each stage took: all of them where the job is done, else those of the latest attempt that are over."""
+        if self.result is None:
+            return self.stage_seconds
+        took: Mapping[str, float] = self.result.get("provenance", {}).get("stage_seconds", {})
+        return took
+
+    @property
     def seconds_left(self) -> float | None:
         """What a running job still takes by its worker's own speed; None where that or its length is unknown."""
         if self.state is not State.RUNNING or self.speed is None or self.audio_seconds is None:
@@ -154,7 +164,8 @@ def raisable(error: Mapping[str, str] | None) -> DiarizationError:
 
 _READERS: Mapping[str, Any] = {
     **dict.fromkeys(
-        ("options", "request", "ticket", "result", "error", "last_error", "rejected", "history"), json.loads
+        ("options", "request", "ticket", "result", "error", "last_error", "rejected", "history", "stage_seconds"),
+        json.loads,
     ),
     **dict.fromkeys(("ticket_number", "taken_number", "attempts", "token", "needs_bytes", "webhook_tries"), int),
     **dict.fromkeys(("percent", "submitted_at", "started_at", "ended_at", "due_at", "expires_at", "answered"), float),

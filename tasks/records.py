@@ -130,12 +130,22 @@ class Records:
         """Make jobs due whose worker has been silent for longer than the lease; their ids."""
         return [str(one) for one in self._call("lapse", "", limit, self._settings.queue_lease_seconds)]
 
-    def progress(self, job_id: str, token: int, stage: str, percent: float, audio_seconds: float | None = None) -> str:
-        """Note how far the attempt is, and the recording's length as soon as it is known.
+    def progress(
+        self,
+        job_id: str,
+        token: int,
+        stage: str,
+        percent: float,
+        audio_seconds: float | None = None,
+        stage_seconds: Mapping[str, float] | None = None,
+    ) -> str:
+        """Note how far the attempt is, the recording's length as soon as it is known, and the stages that are over.
 
         Gives `go on`, `cancel`, or `lost` where somebody else runs the job now.
         """
-        return str(self._call("progress", job_id, token, stage, f"{percent:.1f}", seconds_text(audio_seconds)))
+        over = "" if stage_seconds is None else json.dumps(stage_seconds)
+        facts = (f"{percent:.1f}", seconds_text(audio_seconds), over)
+        return str(self._call("progress", job_id, token, stage, *facts))
 
     def remote(
         self,

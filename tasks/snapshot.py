@@ -22,6 +22,7 @@ class RunningJob:
     """A job that runs. Times are seconds since 1970, by the server's clock.
 
     Attributes:
+        shown: The recording's URL as it may be shown.
         audio_seconds: The recording's length, where that is known by now.
         seconds_left: By its worker's own speed and the stage that it is in; None where that cannot be said.
     """
@@ -33,6 +34,7 @@ class RunningJob:
     stage: str | None = None
     percent: float = 0.0
     seconds_left: float | None = None
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class WaitingJob:
         queue: Where it waits, which says where it may run.
         audio_seconds: The recording's length, where the caller said it or an attempt has found it.
         deadline_at: By then it should be done, in seconds since 1970.
+        shown: The recording's URL as it may be shown.
     """
 
     id: str
     queue: str
     deadline_at: float
     audio_seconds: float | None = None
+    shown: str = ""
 
     @property
     def local(self) -> bool:

@@ -65,7 +65,7 @@ if not remote then
 end
 redis.call('HINCRBY', key, 'token', 1)
 redis.call('HSET', key, 'started_at', now, 'worker', ARGV[4])
-redis.call('HDEL', key, 'stage', 'percent', 'due_at', 'speed')
+redis.call('HDEL', key, 'stage', 'percent', 'stage_seconds', 'due_at', 'speed')
 local speed = redis.call('HGET', prefix .. 'fleet:speeds', ARGV[4])
 if speed then redis.call('HSET', key, 'speed', speed) end
 return 'taken'
