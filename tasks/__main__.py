@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,19 +22,17 @@ from tasks.health_command import healthcheck
 from tasks.metrics_command import metrics
 from tasks.orders_command import drain, pause, resume
 from tasks.output import (
-    Format,
     Ids,
     Json,
-    Output,
     OutputError,
     complain_unknown,
-    find_jobs,
     print_line,
     show_jobs,
 )
 from tasks.queue_command import queue
 from tasks.record import State
 from tasks.records import Records
+from tasks.result_command import result
 from tasks.settings import SettingsError, current_settings
 from tasks.status_command import status
 from tasks.submit_command import submit
@@ -65,6 +62,7 @@ app.add_typer(dead_app, name="dead")
 app.add_typer(budget_app, name="budget")
 app.add_typer(webhooks_app, name="webhooks")
 app.command(epilog="Example: diarize-queue submit https://example.org/meeting.mp3 --wait --format rttm")(submit)
+app.command(epilog="Example: diarize-queue result 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c -f srt -o meeting.srt")(result)
 app.command(epilog="Example: diarize-queue status 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c --watch")(status)
 app.command(epilog="Example: diarize-queue queue --watch --every 5")(queue)
 app.command(epilog="Example: diarize-queue metrics --port 9808")(metrics)
@@ -82,19 +80,6 @@ def _main(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(WRONG_USAGE)
-
-
-@app.command(epilog="Example: diarize-queue result 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c -f srt -o meeting.srt")
-def result(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id, as submit prints it.")],
-    format_name: Format = None,
-    file: Annotated[Path | None, typer.Option("-o", "--output", help="Write into this file.")] = None,
-    json_lines: Json = False,
-) -> None:
-    """Print the result of a job that is done; the reason where it failed."""
-    output = Output.choose(format_name, json_lines=json_lines, file=file)
-    records, unknown = find_jobs([job_id])
-    raise typer.Exit(DONE if not unknown and output.deliver(records) else FAILED)
 
 
 @app.command("list", epilog="Example: diarize-queue list --state dead --limit 20")

@@ -26,7 +26,9 @@ from tasks.console import (
 )
 from tasks.record import JobRecord, State
 from tasks.records import Records
+from tasks.refresh import is_screen
 from tasks.settings import current_settings
+from tasks.strips import strips
 
 Format = Annotated[
     str | None,
@@ -43,6 +45,8 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON objec
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
 """The argument of each command for jobs that there are."""
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as submit prints it.")]
+"""The argument of each command for one job."""
 
 TABLE = "table"
 """The format for people; all others are `diarization.formats.FORMATS`."""
@@ -111,6 +115,12 @@ class Output:
         for record in records:
             if record.state is State.DONE or self.json_lines:
                 self.write(record)
+        return self.explain(records)
+
+    @staticmethod
+    def explain(records: Sequence[JobRecord]) -> bool:
+        """Say why there is no result, of each that has none. Whether all have one."""
+        for record in records:
             if record.state.ended and record.state is not State.DONE:
                 error = record.error or {}
                 message = f"job {record.id}: {error.get('message', 'it ended without a word')}"
@@ -182,6 +192,8 @@ def print_line(text: str) -> None:
 def _show(record: JobRecord, diarization: Diarization) -> None:
     console = make_console()
     console.print(f"{printable(record.shown)} ({record.id})", style="bold", soft_wrap=True)
+    if diarization.segments and is_screen(console):
+        console.print(strips(diarization, console.width), "")
     console.print(turns_table(diarization) if diarization.segments else "nobody speaks")
     for warning in diarization.warnings:
         console.print(f"warning: {printable(warning)}", style="yellow", soft_wrap=True)

@@ -23,6 +23,7 @@ from tasks.diarize import diarize
 from tasks.record import State
 from tests.processes import ROOT, Worker, wait_until
 from tests.processes import run_cli as cli
+from tests.terminal import Terminal
 
 SECRETS = ("s1gnature", "pa55word", "t0ken")
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
@@ -186,6 +187,34 @@ def test_results_go_into_a_folder(tmp_path: Path, here: Here) -> None:
     assert all(file.suffix == ".csv" and file.read_text().startswith("start,end,speaker") for file in files)
 
 
+def test_the_timeline_is_drawn_where_it_is_asked_for(tmp_path: Path, here: Here) -> None:
+    job = diarize.delay("http://stand.in/turns/20/3/council.wav")
+    job.get(timeout=20)
+    svg, png = tmp_path / "x.svg", tmp_path / "x.PNG"
+    assert here("result", job.id, "--picture", str(svg)).stdout == f"{svg}\n"
+    assert "SPEAKER_02" in svg.read_text()
+    assert "council" in svg.read_text()
+    printed = here("result", job.id, "--picture", str(png), "-f", "rttm").stdout
+    assert printed.startswith(f"{png}\nSPEAKER council 1 ")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    missing = here("result", job.id, "--picture", str(tmp_path / "no" / "x.svg"), code=1)
+    assert "cannot be written: No such file or directory" in complaint(missing)
+    assert "x.gif is neither" in complaint(here("result", job.id, "--picture", "x.gif", code=2))
+    dead = diarize.delay("http://stand.in/fail/permanent/picture")
+    dead.get(timeout=20, propagate=False)
+    assert "told to fail" in complaint(here("result", dead.id, "--picture", str(tmp_path / "dead.svg"), code=1))
+    assert not (tmp_path / "dead.svg").exists()
+
+
+def test_without_pillow_it_says_what_to_install(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = diarize.delay("http://stand.in/turns/20/3/council.wav")
+    job.get(timeout=20)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    line = complaint(here("result", job.id, "--picture", str(tmp_path / "x.png"), code=1))
+    assert "pip install diarize-queue[png]" in line
+    assert "or draw an .svg" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -301,15 +330,15 @@ def test_on_a_terminal_there_is_a_bar_and_the_result_stays_clean() -> None:
 
 
 def test_a_person_at_a_terminal_sees_a_table() -> None:
-    screen, terminal = pty.openpty()
-    job = diarize.delay("http://stand.in/turns/5/1/table.wav")
+    job = diarize.delay("http://stand.in/turns/60/3/table.wav")
     job.get(timeout=20)
-    plain = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    with subprocess.Popen(command("result", job.id), cwd=ROOT, env=plain, stdout=terminal) as result:
-        os.close(terminal)
-        shown = re.sub(r"\x1b\[[0-9;]*m", "", _read_all(screen))
-    assert result.returncode == 0
-    assert re.search(r"START +END +SPEAKER", shown)
+    for environment in ({}, {"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        with Terminal("result", job.id, rows=60, **environment) as terminal:
+            assert terminal.wait() == 0
+            assert re.search(r"START +END +SPEAKER", terminal.text)
+            assert ("█" in terminal.text) == ("TERM" not in environment), "a strip for each speaker"
+            assert terminal.is_coloured == (not environment)
+            assert all(len(line) <= 80 for line in terminal.lines)
 
 
 def test_a_full_disk_is_said_and_a_reader_that_has_had_enough_is_not() -> None:
