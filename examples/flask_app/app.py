@@ -14,7 +14,6 @@ import io
 import secrets
 import shutil
 import time
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +22,7 @@ from uuid import UUID, uuid4
 from flask import Flask, Response, abort, jsonify, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 from itsdangerous import Signer
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.utils import secure_filename
 
 from diarization.diarizer import STAGES
@@ -64,11 +63,10 @@ def submit() -> ResponseReturnValue:
     """Keep the uploaded file and submit its job."""
     upload = request.files.get("recording")
     if upload is None or not upload.filename:
-        abort(HTTPStatus.BAD_REQUEST, "Choose a recording first.")
+        abort(400, "Choose a recording first.")
     name = Path(upload.filename)
     if name.suffix.lower() not in MEDIA_TYPES:
-        kinds = ", ".join(suffix[1:].upper() for suffix in MEDIA_TYPES)
-        abort(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{name.name} is not one of {kinds}.")
+        abort(415, f"{name.name} is none of the files that are taken: {', '.join(MEDIA_TYPES)}.")
     job_id = str(uuid4())
     # A folder for each upload: two of one name do not meet.
     path = RECORDINGS / job_id / f"{secure_filename(name.stem)[:100] or 'recording'}{name.suffix.lower()}"
@@ -76,14 +74,14 @@ def submit() -> ResponseReturnValue:
     try:
         upload.save(path)
         if not path.stat().st_size:
-            abort(HTTPStatus.BAD_REQUEST, f"{name.name} is empty.")
+            abort(400, f"{name.name} is empty.")
         hints = {"num_speakers": request.form.get("num_speakers", type=int)}
         # `diarize.delay(url, num_speakers=…)`, but that the job's id is ours.
         diarize.apply_async((url_for_workers(path),), hints, task_id=job_id)
     except BaseException:
         shutil.rmtree(path.parent)
         raise
-    return redirect(url_for("show", job_id=job_id), HTTPStatus.SEE_OTHER)
+    return redirect(url_for("show", job_id=job_id), 303)
 
 
 def url_for_workers(path: Path) -> str:
@@ -103,7 +101,7 @@ def fetch(job_id: UUID, name: str) -> Response:
     """The upload, for a worker with a link of ours; `name` is for the eye."""
     expires = request.args.get("Expires", 0, type=int)
     if not signer.verify_signature(f"{job_id} {expires}", request.args.get("Signature", "")) or expires < time.time():
-        abort(HTTPStatus.FORBIDDEN, "This link has run out, or is none of ours.")
+        abort(403, "This link has run out, or is none of ours.")
     return recording(job_id)
 
 
@@ -112,7 +110,7 @@ def recording(job_id: UUID) -> Response:
     """The upload, in the ranges that a browser's player asks for."""
     path = next((RECORDINGS / str(job_id)).glob("*"), None)
     if path is None:
-        abort(HTTPStatus.NOT_FOUND, "This recording has been deleted.")
+        abort(404, "This recording has been deleted.")
     return send_file(path, mimetype=MEDIA_TYPES[path.suffix], conditional=True)
 
 
@@ -134,7 +132,7 @@ def result(job_id: UUID, key: str) -> Response:
     """The turns in a format; `?SPEAKER_00=Ann` names a speaker."""
     record, chosen = find(job_id), find_format(key)
     if record.result is None:
-        abort(HTTPStatus.NOT_FOUND, "This job has no result.")
+        abort(404, "This job has no result.")
     turns = Diarization.from_json(record.result).to_json()
     for entry in (*turns["segments"], *turns["exclusive_segments"], *turns["speakers"]):
         entry["speaker"] = request.args.get(entry["speaker"]) or entry["speaker"]
@@ -147,7 +145,7 @@ def result(job_id: UUID, key: str) -> Response:
 def cancel(job_id: UUID) -> ResponseReturnValue:
     """A waiting job never starts, a running one stops after its current batch."""
     diarize.cancel(str(job_id))
-    return redirect(url_for("show", job_id=job_id), HTTPStatus.SEE_OTHER)
+    return redirect(url_for("show", job_id=job_id), 303)
 
 
 @app.post("/jobs/<uuid:job_id>/delete")
@@ -155,7 +153,7 @@ def delete(job_id: UUID) -> ResponseReturnValue:
     """Forget an ended job, its result and its recording."""
     diarize.delete(str(job_id))
     shutil.rmtree(RECORDINGS / str(job_id), ignore_errors=True)
-    return redirect(url_for("index"), HTTPStatus.SEE_OTHER)
+    return redirect(url_for("index"), 303)
 
 
 def find(job_id: UUID) -> JobRecord:
@@ -163,7 +161,7 @@ def find(job_id: UUID) -> JobRecord:
     record = diarize.records.get(str(job_id))
     if record is None:
         days = diarize.settings.queue_retention_days
-        abort(HTTPStatus.NOT_FOUND, f"There is no such job. Jobs are forgotten {days:g} days after their end.")
+        abort(404, f"There is no such job. Jobs are forgotten {days:g} days after their end.")
     return record
 
 
@@ -191,15 +189,14 @@ def refuse_foreign_forms() -> None:
     """Against forms of other sites (CSRF): with each POST a browser says whose page sends it."""
     origin = request.headers.get("Origin")
     if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
-        abort(HTTPStatus.FORBIDDEN, "This form was sent by another site.")
+        abort(403, "This form was sent by another site.")
 
 
 @app.after_request
 def harden(response: Response) -> Response:
-    """No script but our own file, no guessing what an upload is, no frame, no job's id for other sites."""
+    """No script but our own file, no frame, no guessing what an upload is, no job's id for other sites."""
     response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'; form-action 'self'"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
     return response
 
 
@@ -208,19 +205,20 @@ def failed(error: Exception) -> ResponseReturnValue:
     """What went wrong and what to do about it: JSON for the page's script, else a page."""
     code, advice = 500, ""
     match error:
+        case RequestEntityTooLarge():
+            code, message = (
+                413,
+                f"This file has more than the {app.config['MAX_CONTENT_LENGTH'] / 1e6:g} MB that may be sent.",
+            )
         case HTTPException():
             code, message = error.code or 500, error.description or error.name
-            if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                message = (
-                    f"This file is larger than the {app.config['MAX_CONTENT_LENGTH'] / 1e6:,.0f} MB that may be sent."
-                )
         case QueueUnavailable():
             app.logger.error("%s %s", error.message, error.advice)
             code, message, advice = 503, "The queue does not answer at the moment.", "Try again in a minute."
         case DiarizationError():
             code, message, advice = 400, error.message, error.advice
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            code, message = HTTPStatus.INSUFFICIENT_STORAGE, "There is no room here for the file."
+            code, message = 507, "There is no room here for the file."
         case _:
             raise error
     if request.accept_mimetypes.best == "application/json":

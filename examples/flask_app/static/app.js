@@ -246,6 +246,7 @@ function showResult(page, result) {
     }
     rows.forEach(({ row }, at) => row.classList.toggle("speaking", speaking.has(at)));
     find("#now").textContent = [...speaking].map((at) => nameOf(rows[at].speaker)).join(", ");
+    find("#now").className = speaking.size ? `c${Math.min(...speaking) % COLOURS}` : "quiet";
     if (!audio.paused) {
       follow();
       requestAnimationFrame(showMoment);

@@ -1,0 +1,118 @@
+"""A queue behind TLS with the real model, the Flask example on it, and a browser."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+from redis import Redis
+
+from tasks.valkey import EmbeddedValkey
+from tests.flask_app import RunningApp, running_app
+from tests.flower.conftest import FLAGS
+from tests.processes import Worker
+from tests.servers import LOOPBACK, Certificate, tls_in_front_of
+
+PASSWORD = "CANARY-redis-password"
+GUIDE = {"RUNPOD_API_KEY": "CANARY-runpod-key", "RUNPOD_ENDPOINT_ID": "abc123", "HF_TOKEN": "CANARY-hf-token"}
+"""What the guide has a Flask app set, beside REDIS_URL. An app that submits jobs needs none of it, and may have it."""
+
+Visit = Callable[..., Page]
+
+
+@dataclass(frozen=True)
+class RealQueue:
+    """A worker with the real model; producers reach its server by TLS.
+
+    Attributes:
+        url: Of the server, with its password and the CA that signed its certificate.
+        recordings: The folder that the worker shares.
+    """
+
+    url: str
+    worker: Worker
+    recordings: Path
+
+
+@pytest.fixture(scope="session")
+def real_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealQueue]:
+    folder = tmp_path_factory.mktemp("real")
+    recordings = folder / "recordings"
+    recordings.mkdir()
+    authority, certificate = make_signed_certificate(folder)
+    with EmbeddedValkey() as server, tls_in_front_of(server.url, certificate) as site:
+        with Redis.from_url(server.url) as client:
+            client.config_set("requirepass", PASSWORD)
+        url = f"{site.url.replace('://', f'://:{PASSWORD}@')}/0?ssl_ca_certs={authority}"
+        settings = {"DIARIZATION_DEVICE": "cpu", "DIARIZATION_RECORDINGS_DIR": str(recordings)}
+        worker = Worker(folder / "worker.log", "real", {"REDIS_URL": url, **settings}, ("-A", "tasks"), ())
+        try:
+            worker.wait_until_ready()
+            yield RealQueue(url, worker, recordings)
+        finally:
+            worker.kill()
+
+
+def make_signed_certificate(folder: Path) -> tuple[Path, Certificate]:
+    """A CA's certificate, and one for loopback that it has signed, made as docs/deploy.md says."""
+    authority, made = folder / "ca.crt", Certificate(folder / "redis.crt", folder / "redis.key")
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    ca = [*new, "-subj", "/CN=test CA", "-keyout", folder / "ca.key", "-out", authority]
+    signed = [*new, "-CA", authority, "-CAkey", folder / "ca.key", "-subj", "/CN=redis"]
+    signed += ["-addext", f"subjectAltName=IP:{LOOPBACK}", "-addext", "basicConstraints=CA:FALSE"]
+    for command in (ca, [*signed, "-keyout", made.key, "-out", made.certificate]):
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return authority, made
+
+
+@pytest.fixture(scope="session")
+def real_app(real_queue: RealQueue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """The app, with the folder that it shares with the worker."""
+    settings = {**GUIDE, "REDIS_URL": real_queue.url, "DIARIZATION_RECORDINGS_DIR": real_queue.recordings}
+    with running_app(tmp_path_factory.mktemp("app") / "app.log", **settings) as app:
+        yield app
+
+
+@pytest.fixture
+def visit(tmp_path: Path) -> Iterator[Visit]:
+    """Opens a page in a browser of its own, and fails where a script of it does; `visit(url, color_scheme="dark")`."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    errors: list[Any] = []
+    with sync_playwright() as playwright:
+
+        def open_page(url: str, **options: Any) -> Page:
+            profile = tmp_path / f"profile{len(contexts)}"
+            options = {"viewport": {"width": 1200, "height": 900}, **options}
+            context = playwright.chromium.launch_persistent_context(
+                profile, executable_path=chromium, args=FLAGS, **options
+            )
+            contexts.append(context)
+            page = context.pages[0]
+            page.on("pageerror", errors.append)
+            page.goto(url)
+            return page
+
+        contexts: list[Any] = []
+        yield open_page
+        for context in contexts:
+            context.close()
+    assert errors == []
