@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow test-operations test-flower test-examples lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check screenshots clean
+.PHONY: help install demo test test-fast test-overflow test-operations test-flower test-examples lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check screenshots test-release clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,6 +46,9 @@ test-flower: $(READY) ## Flower's pages in a real Chromium (Debian: apt-get inst
 
 test-examples: $(READY) ## examples/ with the real model, a queue by TLS and a real Chromium; four minutes; SCREENSHOTS=1 renews docs/
 	@$(BIN)/python -m pytest tests/examples
+
+test-release: $(READY) ## The wheel and the sdist, built, checked and put to work outside of this folder; two minutes
+	@$(BIN)/python -m pytest tests/release
 
 test-fast: $(READY) ## The tests that need neither a worker nor the model
 	@$(BIN)/python -m pytest tests/unit

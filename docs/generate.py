@@ -17,6 +17,7 @@ from docs.generators.errors import errors_tables
 from docs.generators.limits import containers, limits_tables
 from docs.generators.markdown import filled
 from docs.generators.metrics import metrics_table
+from docs.generators.notices import LicenceUnclear, packages
 from docs.generators.results import examples, fields_tables, schema_text
 from docs.generators.settings import settings_tables
 
@@ -29,6 +30,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/errors.md": {"errors": errors_tables},
     "docs/limits.md": {"limits": limits_tables, "containers": containers},
     "docs/metrics.md": {"metrics": metrics_table},
+    "THIRD_PARTY_NOTICES.md": {"packages": packages},
     "docs/results.md": {"fields": fields_tables, "formats": examples},
 }
 """What makes each part of a page, by the name of its marks."""
@@ -50,7 +52,12 @@ def generated() -> dict[Path, str]:
 
 def main() -> int:
     """Write, or check."""
-    stale = {path: text for path, text in generated().items() if not path.exists() or path.read_text() != text}
+    try:
+        texts = generated()
+    except LicenceUnclear as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    stale = {path: text for path, text in texts.items() if not path.exists() or path.read_text() != text}
     for path, text in stale.items():
         if "--check" in sys.argv:
             sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run `make docs`\n")

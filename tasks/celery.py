@@ -15,13 +15,17 @@ from typing import Any
 
 from celery import Celery
 
-CELERYCONFIG = Path(__file__).resolve().parent.parent / "celeryconfig.py"
+
+def _config_path() -> Path:
+    """Of `celeryconfig.py`: in this package where a wheel was installed, beside it in a checkout."""
+    inside = Path(__file__).resolve().with_name("celeryconfig.py")
+    return inside if inside.is_file() else inside.parent.parent / inside.name
 
 
 def _load_config(path: Path) -> ModuleType:
     spec = spec_from_file_location("tasks.celeryconfig", path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is missing beside the package `tasks`")
+        raise ImportError(f"{path.name} is missing from the package `tasks`")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -50,4 +54,4 @@ def _own_app() -> QueueApp:
 
 
 app = QueueApp("tasks", set_as_current=False)
-app.config_from_object(_load_config(CELERYCONFIG))
+app.config_from_object(_load_config(_config_path()))
