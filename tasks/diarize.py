@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from diarization.turns import Diarization
-from tasks.celery import app
 from tasks.guard import GuardedTask
+from tasks.typed_task import job_task
 
 
-@app.task(base=GuardedTask, bind=True, shared=False, name="tasks.diarize.diarize")
+@job_task("tasks.diarize.diarize")
 def diarize(
     self: GuardedTask,
     url: str,

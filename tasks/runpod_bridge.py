@@ -7,15 +7,15 @@ from typing import Literal
 
 from diarization.diarizer import Diarizer
 from diarization.turns import Diarization
-from tasks.celery import app
 from tasks.guard import GuardedTask
 from tasks.record import JobRecord
 from tasks.runpod_diarizer import RemoteDiarizer
 from tasks.runpod_endpoint import Endpoint
 from tasks.settings import Settings
+from tasks.typed_task import job_task
 
 
-@app.task(base=GuardedTask, bind=True, shared=False, name="tasks.runpod_bridge.diarize_on_runpod")
+@job_task("tasks.runpod_bridge.diarize_on_runpod")
 def diarize_on_runpod(
     self: GuardedTask,
     url: str,
