@@ -4,8 +4,8 @@
     python examples/batch.py urls.txt turns/ --num-speakers 2    # a URL a line; `-` reads them from stdin
 
 What has its file is left out, and what has been submitted before, by this script on whichever host, is not submitted
-again: a recording's idempotency key says which file it is and what is asked of it. The jobs wait behind all single ones,
-and go on without this script.
+again: a recording's idempotency key says which file it is and what is asked of it. The jobs wait behind all single
+ones, and go on without this script.
 """
 
 from __future__ import annotations
