@@ -125,6 +125,9 @@ class Canary:
     def _look_after(self, sighting: Sighting, now: float) -> Sighting | None:
         record = self._records.get(sighting.job_id)
         if record is None:  # it was not submitted, or Redis has lost it
+            if sighting.failure:
+                # What the one before has shown still holds, until another one is right.
+                return self._note(replace(sighting, ended_at=now))
             with reachable():
                 self._redis.delete(self._key)
             return None

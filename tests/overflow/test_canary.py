@@ -13,6 +13,7 @@ from redis import Redis
 from diarization import __version__, canary
 from tasks.canary import Canary, Sighting
 from tasks.diarize import diarize
+from tasks.outcomes import Outcomes
 from tasks.record import State
 from tasks.settings import read_settings
 from tests.bridge import HASTY, emulated, ledger, start_bridge
@@ -142,3 +143,20 @@ def test_a_canary_without_a_job_is_sent_anew(redis: Redis, start_worker: Start, 
         bridge(start_worker, emulator)
         wait_until(lambda: ended(redis))
         assert len(emulator.submissions) == 1
+
+
+def test_a_canary_that_is_lost_does_not_open_the_valve_that_the_one_before_has_shut(
+    redis: Redis, start_worker: Start, tmp_path: Path
+) -> None:
+    """The endpoint's last runs came back, and were wrong: that it is not quiet says nothing for it."""
+    now = float(redis.time()[0])  # type: ignore[index]
+    lost = Sighting("lost", now, failure="the canary failed, it answers wrongly", failures=1)
+    redis.set(read_settings().redis_key_prefix + "fleet:canary", json.dumps(vars(lost)))
+    Outcomes(redis, read_settings()).add(worked=True, delay_seconds=1, execution_seconds=1, audio_seconds=10)
+    (tmp_path / "sick").touch()
+    with emulated(tmp_path) as emulator:
+        bridge(start_worker, emulator)
+        job = diarize.delay("http://stand.in/turns/5/2")
+        wait_until(lambda: (last := ended(redis)) and last.failures == 2)
+        assert record(job).state is State.QUEUED
+        assert {one.input["audio_url"] for one in emulator.submissions} == {canary.URL}
