@@ -48,7 +48,8 @@ class Webhooks:
         self._redis = client
         self._waiting = settings.redis_key_prefix + "webhooks"
         self._networks = settings.webhook_allowed_networks
-        self._give_up_seconds = settings.webhook_give_up_hours * 3600
+        # With the job's record goes its webhook: that is said, too.
+        self._give_up_seconds = min(settings.webhook_give_up_hours * 3600, settings.queue_retention_days * 86400)
         known = (settings.webhook_secret, settings.webhook_secret_old)
         self._keys = [secret_bytes(one.get_secret_value()) for one in known if one]
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")

@@ -85,6 +85,13 @@ def told(job: Any) -> bool:
     return record(job).webhook_told_at is not None
 
 
+def die(records: Records, job_id: str) -> None:
+    """End a waiting job without a worker."""
+    known = record(job_id)
+    assert records.take(job_id, known.ticket_number, "w (1)") == "taken"
+    assert records.give_up(job_id, known.token + 1, RecordingNotFound("no such file")) == "dead"
+
+
 def test_each_way_to_end_is_told(redis: Redis, start_worker: Start) -> None:
     worker = start_worker(**SETTINGS)
     with receiving() as receiver:
@@ -182,6 +189,21 @@ def test_one_that_nobody_takes_is_kept_and_can_be_delivered_later(redis: Redis, 
         run_cli("webhooks", "replay", job.id, code=1, **environment)
 
 
+def test_one_whose_record_goes_before_its_next_try_is_given_up_and_not_lost_in_silence(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**SETTINGS, "QUEUE_RETENTION_DAYS": "0.01"}.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
+    records = Records(settings)
+    with receiving(503) as receiver:
+        job = diarize.delay("http://stand.in/turns/5/2", webhook=receiver.url)
+        die(records, job.id)
+        redis.hset(f"{settings.redis_key_prefix}job:{job.id}", "webhook_tries", 20)  # the next one is in an hour
+        Webhooks(records, redis, settings).round()
+        assert [one.id for one in records.undelivered()] == [job.id]
+
+
 def test_a_replayed_job_is_told_of_its_new_end(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
     start_worker(**SETTINGS)
     environment = {"REDIS_URL": read_settings().redis_url.get_secret_value()}
@@ -198,11 +220,6 @@ def test_an_end_that_comes_while_its_replay_is_looked_at_is_told(redis: Redis, m
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
     settings = read_settings()
-
-    def die(records: Records, job_id: str) -> None:
-        known = record(job_id)
-        assert records.take(job_id, known.ticket_number, "w (1)") == "taken"
-        assert records.give_up(job_id, known.token + 1, RecordingNotFound("no such file")) == "dead"
 
     class ReplayedMeanwhile(Records):
         def get(self, job_id: str) -> JobRecord | None:
