@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-overflow test-operations test-flower test-examples lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check screenshots test-release clean
+.PHONY: help install demo test test-fast test-overflow test-operations test-flower test-examples lint format docs bench bench-memory bench-gpu bench-queue bench-overflow bench-scale chaos compose-test audit runpod-emulator runpod-live-check screenshots test-release test-commands clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,9 @@ test-overflow: $(READY) ## The way to RunPod and back against an emulated one, w
 
 test-operations: $(READY) ## What the operator uses: doctor, health check, pause and drain, lost GPUs, metrics, Flower; five minutes
 	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/operations
+
+test-commands: $(READY) ## The commands at a terminal: views that refresh, the Tab key in bash (zsh and fish, where there are), exit codes
+	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/commands
 
 test-flower: $(READY) ## Flower's pages in a real Chromium (Debian: apt-get install chromium); SCREENSHOTS=1 renews docs/
 	@$(BIN)/python -m pytest tests/flower

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diarization.errors import InvalidJob
+from tasks.completion import jobs_in
 from tasks.console import as_json, complain, dead_table, job_details, json_line, make_console
-from tasks.output import print_line, show_jobs
+from tasks.output import Json, id_of, print_line, show_jobs
 from tasks.record import JobRecord, State
 from tasks.records import Records
 from tasks.settings import current_settings
@@ -25,9 +26,11 @@ app = typer.Typer(
 
 ALL = 1_000_000
 
-Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
 Code = Annotated[str | None, typer.Option(help="Only those of this error code, such as `device_lost`.")]
-SomeIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Job ids. Or give --all.")]
+SomeIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Job ids. Or give --all.", autocompletion=jobs_in([State.DEAD])),
+]
 All = Annotated[bool, typer.Option("--all", help="All dead letters; with --code, all of that code.")]
 
 
@@ -43,7 +46,7 @@ def list_dead(
 
 
 @app.command(epilog="Example: diarize-queue dead show 4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c")
-def show(job_id: Annotated[str, typer.Argument(metavar="ID")], json_lines: Json = False) -> None:
+def show(job_id: Annotated[str, id_of([State.DEAD])], json_lines: Json = False) -> None:
     """Show a dead letter: its error, what to do about it, its attempts and its lives before."""
     record = _dead(Records(current_settings()), job_id)
     if json_lines:

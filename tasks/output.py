@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +14,7 @@ from rich.table import Table
 from diarization.errors import InvalidJob
 from diarization.formats import FORMATS
 from diarization.turns import Diarization
+from tasks.completion import TABLE, formats, jobs_in
 from tasks.console import (
     as_json,
     complain,
@@ -37,19 +38,22 @@ Format = Annotated[
         "-f",
         help="json, rttm, srt, vtt, csv, labels, or table. Default: table on a terminal, else json.",
         show_default=False,
+        autocompletion=formats,
     ),
 ]
 """The option of each command that prints results."""
 Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
 """The option of each command that prints jobs."""
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids, as submit prints them.")]
-"""The argument of each command for jobs that there are."""
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as submit prints it.")]
-"""The argument of each command for one job."""
 
-TABLE = "table"
-"""The format for people; all others are `diarization.formats.FORMATS`."""
+def ids_of(states: Iterable[State]) -> Any:
+    """The argument of a command for jobs in one of these states, which the Tab key offers."""
+    return typer.Argument(metavar="ID", help="Job ids, as submit prints them.", autocompletion=jobs_in(states))
+
+
+def id_of(states: Iterable[State]) -> Any:
+    """The same of a command for one job."""
+    return typer.Argument(metavar="ID", help="The job's id, as submit prints it.", autocompletion=jobs_in(states))
 
 
 class OutputError(Exception):

@@ -7,7 +7,7 @@ grows with each start; a write that carries an older token is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,23 @@ class Records:
 
     def newest(self, state: State | None = None, limit: int = 100) -> list[JobRecord]:
         """Jobs by the time they came to their state, newest first."""
-        states = [state] if state else list(State)
+        found = self.get_many(self._newest_ids([state] if state else list(State), limit))
+        return [record for record in found if record is not None]
+
+    def names(self, states: Iterable[State], limit: int) -> dict[str, str]:
+        """The newest jobs in these states, as their recordings may be shown, by id; without reading the results."""
+        ids = self._newest_ids(list(states), limit)
+        with reachable(), self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hget(self._prefix + "job:" + job_id, "shown")
+            return {job_id: shown or "" for job_id, shown in zip(ids, pipe.execute(), strict=True)}
+
+    def _newest_ids(self, states: Sequence[State], limit: int) -> list[str]:
         with reachable(), self._redis.pipeline(transaction=False) as pipe:
             for one in states:
                 pipe.zrange(f"{self._prefix}state:{one}", 0, limit - 1, desc=True, withscores=True)
             found = [pair for pairs in pipe.execute() for pair in pairs]
-            newest = [job_id for job_id, _ in sorted(found, key=lambda pair: -pair[1])[:limit]]
-            for job_id in newest:
-                pipe.hgetall(self._prefix + "job:" + job_id)
-            stored = zip(newest, pipe.execute(), strict=True)
-        return [JobRecord.parse(job_id, fields) for job_id, fields in stored if "state" in fields]
+        return [job_id for job_id, _ in sorted(found, key=lambda pair: -pair[1])[:limit]]
 
     def take(self, job_id: str, ticket_number: int, worker: str) -> str:
         """A worker met a ticket: `taken` starts an attempt; else why not.

@@ -11,7 +11,7 @@ from diarization.errors import InvalidJob
 from diarization.timeline import timeline_png, timeline_svg
 from diarization.turns import Diarization
 from tasks.console import recording_name
-from tasks.output import Format, JobId, Json, Output, OutputError, find_jobs, print_line
+from tasks.output import Format, Json, Output, OutputError, find_jobs, id_of, print_line
 from tasks.record import JobRecord, State
 
 DONE, FAILED = 0, 1
@@ -19,7 +19,7 @@ DRAWN_AS = (".svg", ".png")
 
 
 def result(
-    job_id: JobId,
+    job_id: Annotated[str, id_of([State.DONE])],
     format_name: Format = None,
     file: Annotated[Path | None, typer.Option("-o", "--output", help="Write into this file.")] = None,
     picture: Annotated[

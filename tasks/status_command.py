@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from tasks import completion
 from tasks.console import as_json, describe_state, json_line, local_time, make_console, printable
 from tasks.job_view import JobView
-from tasks.output import Ids, Json, find_jobs, print_line
+from tasks.output import Json, find_jobs, ids_of, print_line
 from tasks.record import JobRecord, State
 from tasks.records import Records
 from tasks.refresh import LEAST_SECONDS, is_screen, watch
@@ -22,7 +23,7 @@ DONE, FAILED = 0, 1
 
 
 def status(
-    ids: Ids,
+    ids: Annotated[list[str], ids_of(completion.ANY)],
     watched: Annotated[
         bool,
         typer.Option(

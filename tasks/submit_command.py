@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from diarization.errors import InvalidJob
+from tasks.completion import providers
 from tasks.console import as_json, json_line, make_console, printable
 from tasks.given import STDIN, checked_urls, read_given
 from tasks.job import BATCH_PRIORITY
@@ -33,7 +34,9 @@ def submit(
     num_speakers: Annotated[int | None, typer.Option(help="How many people speak, where that is known.")] = None,
     min_speakers: Annotated[int | None, typer.Option(help="At least so many speak.")] = None,
     max_speakers: Annotated[int | None, typer.Option(help="At most so many speak.")] = None,
-    provider: Annotated[str | None, typer.Option(help="`local` keeps the job on your own GPUs.")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="`local` keeps the job on your own GPUs.", autocompletion=providers)
+    ] = None,
     expected_audio_seconds: Annotated[float | None, typer.Option(help="How long the recording is, if known.")] = None,
     deadline_seconds: Annotated[
         float | None, typer.Option(help="The job should be done so long after it may start. Ends no job.")

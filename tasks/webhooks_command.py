@@ -8,7 +8,7 @@ import typer
 
 from diarization.errors import InvalidJob
 from tasks.console import complain, json_line, local_time, make_console, printable
-from tasks.output import print_line
+from tasks.output import Json, print_line
 from tasks.record import JobRecord
 from tasks.records import Records
 from tasks.settings import current_settings
@@ -21,8 +21,6 @@ app = typer.Typer(
 )
 
 ALL = 1_000_000
-
-Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object per line, times since 1970.")]
 
 
 @app.command(epilog="Example: echo WEBHOOK_SECRET=$(diarize-queue webhooks secret) >> .env")
