@@ -170,13 +170,16 @@ def run_here(contender: str, path: Path, device: str) -> Run:
     return Run(contender, seconds, time.process_time() - cpu, loaded, process_memory("VmHWM"), result)
 
 
-def bench(files: Sequence[Path], reference: Path | None = None, device: str = "auto") -> int:
+def bench(
+    files: Sequence[Path], reference: Path | None = None, device: str = "auto", *, json_lines: bool = False
+) -> int:
     """Print what exact, fast and stock answer and cost on each file.
 
     Args:
         files: Local recordings.
         reference: An RTTM file that holds them all, by name, or the only one.
         device: As `DIARIZATION_DEVICE`.
+        json_lines: Print an object for each row and the machine, instead of a table.
 
     Returns:
         0; 1 where a turn of exact is not stock's, or something failed, which is said on stderr.
@@ -190,8 +193,12 @@ def bench(files: Sequence[Path], reference: Path | None = None, device: str = "a
         sys.stderr.write(f"error: {error}\n")
         return 1
     machine, console = hardware(), Console(width=WIDTH)
-    console.print(table(rows))
-    console.print(f"{machine['date']}, {machine['gpu'] or machine['cpu']}, {machine['threads']} threads; DER: collar 0")
+    if json_lines:
+        sys.stdout.writelines(json.dumps(row.to_json() | {"machine": machine}) + "\n" for row in rows)
+    else:
+        where = f"{machine['date']}, {machine['gpu'] or machine['cpu']}, {machine['threads']} threads"
+        console.print(table(rows))
+        console.print(f"{where}; DER: collar 0")
     return int(any(row.run.contender == "exact" and not row.same_turns for row in rows))
 
 

@@ -14,6 +14,7 @@ def bench(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings on this machine.", exists=True)],
     reference: Annotated[Path | None, typer.Option(help="Who spoke when, as RTTM: adds the DER.", exists=True)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json_lines: Annotated[bool, typer.Option("--json", help="For programs: one JSON object per run.")] = False,
 ) -> None:
     """Diarize recordings here, by exact, fast and stock pyannote: seconds, memory, turns."""
     try:
@@ -22,4 +23,4 @@ def bench(
         raise ModelUnavailable(
             f"{error}: install the model's libraries: pip install 'diarize-queue[worker]'"
         ) from error
-    raise typer.Exit(benchmark.bench(files, reference, device))
+    raise typer.Exit(benchmark.bench(files, reference, device, json_lines=json_lines))

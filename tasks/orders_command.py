@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from diarization.errors import QueueUnavailable
-from tasks.console import local_time, make_console, printable
+from tasks.console import json_line, local_time, make_console, printable
 from tasks.orders import OVERFLOW, QUEUE, OrderBook, node_name
 from tasks.output import print_line
 from tasks.registry import Registry
@@ -25,6 +25,9 @@ LOOK_EVERY_SECONDS = 0.2
 CONFIRM_SECONDS = 10.0
 """A worker looks for its orders each second, and says at once that it obeys; one that is frozen says nothing."""
 
+_NAMES = {QUEUE: "queue", OVERFLOW: "overflow"}
+
+JsonObject = Annotated[bool, typer.Option("--json", help="For programs: one JSON object, or one for each worker.")]
 Reason = Annotated[str, typer.Option(help="Kept, and shown by `queue`.", show_default=False)]
 Workers = Annotated[
     list[str] | None,
@@ -37,9 +40,15 @@ Workers = Annotated[
 def pause(
     overflow: Annotated[bool, typer.Option("--overflow", help="Only keep anything new from going to RunPod.")] = False,
     reason: Reason = "",
+    json_lines: JsonObject = False,
 ) -> None:
     """Take no new jobs; those that run go on, and submitting goes on. Lasts until `resume`."""
-    _book().pause(OVERFLOW if overflow else QUEUE, _clean(reason), _who())
+    what = OVERFLOW if overflow else QUEUE
+    _book().pause(what, _clean(reason), _who())
+    if json_lines:
+        silent = [] if overflow else _still_taking()
+        print_line(json_line({"what": _NAMES[what], "paused": True, "reason": _clean(reason), "unconfirmed": silent}))
+        return
     if overflow:
         print_line("paused: nothing new goes to RunPod, until `diarize-queue resume --overflow`")
         return
@@ -52,6 +61,7 @@ def pause(
 def resume(
     workers: Workers = None,
     overflow: Annotated[bool, typer.Option("--overflow", help="Let jobs go to RunPod again.")] = False,
+    json_lines: JsonObject = False,
 ) -> None:
     """Take jobs again: all of the queue, RunPod, or the drained workers that are named."""
     book = _book()
@@ -61,8 +71,14 @@ def resume(
         names = _matching(workers, book.read().drained, "drained workers")
         book.undrain(names)
         for name in names:
-            print_line(f"{name} takes jobs again")
-    elif book.resume(OVERFLOW if overflow else QUEUE):
+            says = {"worker": name, "drain": None}
+            print_line(json_line(says) if json_lines else f"{name} takes jobs again")
+        return
+    what = OVERFLOW if overflow else QUEUE
+    was_paused = book.resume(what)
+    if json_lines:
+        print_line(json_line({"what": _NAMES[what], "paused": False, "was_paused": was_paused}))
+    elif was_paused:
         print_line("resumed: jobs may go to RunPod again" if overflow else "resumed: workers take jobs again")
     else:
         print_line("overflow was not paused" if overflow else "the queue was not paused")
@@ -73,6 +89,7 @@ def drain(
     reason: Reason = "",
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until they have ended what they run.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Wait for at most so many seconds.")] = None,
+    json_lines: JsonObject = False,
 ) -> None:
     """Let workers end what they run and take nothing more, before maintenance; they stay up until they are stopped.
 
@@ -90,8 +107,9 @@ def drain(
     _book().drain(names, _clean(reason), _who())
     if not wait:
         for name in names:
-            print_line(f"{name} takes nothing more, until `diarize-queue resume {name}`")
-    elif not _wait_for_drained(settings, names, timeout):
+            says = f"{name} takes nothing more, until `diarize-queue resume {name}`"
+            print_line(json_line({"worker": name, "drain": "ordered"}) if json_lines else says)
+    elif not _wait_for_drained(settings, names, timeout, json_lines=json_lines):
         raise typer.Exit(1)
 
 
@@ -119,8 +137,12 @@ def _still_taking() -> list[str]:
             time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _wait_for_drained(settings: Settings, names: Sequence[str], timeout: float | None) -> bool:
+def _wait_for_drained(settings: Settings, names: Sequence[str], timeout: float | None, *, json_lines: bool) -> bool:
     """Say of each worker when it is drained, or gone; whether all are in time."""
+
+    def say(name: str, drain: str) -> None:
+        print_line(json_line({"worker": name, "drain": drain}) if json_lines else f"{name}: {drain}")
+
     from tasks.fleet import Fleet  # noqa: PLC0415 - Celery takes half a second to import
 
     left, deadline = list(names), None if timeout is None else time.monotonic() + timeout
@@ -131,13 +153,13 @@ def _wait_for_drained(settings: Settings, names: Sequence[str], timeout: float |
             for name in list(left):
                 states = _states(snapshot, name)
                 if all(state == "drained" for state in states):
-                    print_line(f"{name}: drained" if states else f"{name}: not there")
+                    say(name, "drained" if states else "not there")
                     left.remove(name)
             if not left:
                 return True
             if deadline is not None and time.monotonic() > deadline:
                 for name in left:
-                    print_line(f"{name}: {', '.join(_states(snapshot, name))}")
+                    say(name, ", ".join(_states(snapshot, name)))
                 return False
             time.sleep(LOOK_EVERY_SECONDS)
 

@@ -24,9 +24,10 @@ ALL = 1_000_000
 
 
 @app.command(epilog="Example: echo WEBHOOK_SECRET=$(diarize-queue webhooks secret) >> .env")
-def secret() -> None:
+def secret(json_lines: Json = False) -> None:
     """Make a secret for WEBHOOK_SECRET, which workers sign by and receivers verify by."""
-    print_line(new_secret())
+    made = new_secret()
+    print_line(json_line({"secret": made}) if json_lines else made)
 
 
 @app.command("list", epilog="Example: diarize-queue webhooks list")
