@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from diarization.errors import DiarizationError, QueueUnavailable
+from diarization.errors import DiarizationError, QueueUnavailable, UrlNotAllowed
 from diarization.formats import FORMATS
 from diarization.recording import redact_url
 from diarization.signed_url import unsigned_url
@@ -71,8 +71,14 @@ def find_items(source: str, folder: Path) -> list[Item]:
         files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         return [Item(path.as_uri(), _version(path), _target(folder, str(path.relative_to(root)))) for path in files]
     text = sys.stdin.read() if source == "-" else Path(source).read_text()
-    lines = (line.strip() for line in text.splitlines())
-    return [Item(url, "", _target(folder, _name(url))) for url in lines if url and not url.startswith("#")]
+    items = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if (url := line.strip()) and not url.startswith("#"):
+            try:
+                items.append(Item(url, "", _target(folder, _name(url))))
+            except UrlNotAllowed as error:
+                raise UrlNotAllowed(f"line {number}: {error.message}.") from None
+    return items
 
 
 def _version(path: Path) -> str:

@@ -128,7 +128,7 @@ def as_json(diarization: Diarization) -> dict[str, Any]:
 
 def show(diarization: Diarization) -> None:
     """The same for people."""
-    headings = ("SPEAKER", "SECONDS", "SHARE", "TURNS", "LONGEST", "OVERLAPPED", "INTERRUPTS", "IS INTERRUPTED")
+    headings = ("SPEAKER", "SECONDS", "SHARE", "TURNS", "LONGEST", "OVERLAPPED", "INTERRUPTS", "INTERRUPTED")
     table = Table(*headings, box=None, pad_edge=False)
     for one in talk_times(diarization.segments):
         numbers = (f"{one.seconds:.1f}", f"{one.share:.0%}", str(one.turns), f"{one.longest_turn_seconds:.1f}")

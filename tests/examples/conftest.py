@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -16,14 +19,28 @@ from redis import Redis
 from tasks.valkey import EmbeddedValkey
 from tests.flask_app import RunningApp, running_app
 from tests.flower.conftest import FLAGS
-from tests.processes import Worker
+from tests.processes import ROOT, Worker
 from tests.servers import LOOPBACK, Certificate, tls_in_front_of
 
 PASSWORD = "CANARY-redis-password"
 GUIDE = {"RUNPOD_API_KEY": "CANARY-runpod-key", "RUNPOD_ENDPOINT_ID": "abc123", "HF_TOKEN": "CANARY-hf-token"}
 """What the guide has a Flask app set, beside REDIS_URL. An app that submits jobs needs none of it, and may have it."""
 
+EXAMPLES = ROOT / "examples"
+
 Visit = Callable[..., Page]
+
+
+def run_example(name: str, *arguments: str, code: int = 0, given: str = "", **settings: str) -> CompletedProcess[str]:
+    """A script of examples/ in a process of its own, which must end with `code` and without a traceback."""
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    environment = {**os.environ, **settings}
+    done = subprocess.run(
+        command, env=environment, input=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,7 @@ def visit(tmp_path: Path) -> Iterator[Visit]:
             )
             contexts.append(context)
             page = context.pages[0]
-            page.on("pageerror", errors.append)
+            page.on("pageerror", lambda error: errors.append(error))
             page.goto(url)
             return page
 

@@ -1,7 +1,6 @@
 """The Flask example by HTTP, with everything that can go wrong: `make test-examples`.
 
-The stand-in takes the first part of a URL's path for what it is to do; FLASK_PUBLIC_URL is where an upload's URL gets
-it.
+The stand-in takes the first part of a URL's path for what it is to do: by FLASK_PUBLIC_URL an upload's URL has one.
 """
 
 from __future__ import annotations

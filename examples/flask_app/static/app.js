@@ -152,7 +152,7 @@ function showResult(page, result) {
   ].join(" · ");
   const play = (start) => {
     audio.currentTime = start;
-    audio.play();
+    audio.play().catch(() => {}); // a pause or the next click came first; what cannot be played tells by its error event
   };
 
   const rows = result.speakers.map(({ speaker, total_seconds }, i) => {
@@ -161,8 +161,9 @@ function showResult(page, result) {
     const name = make("input", { value: nameOf(speaker), maxLength: 60, spellcheck: false, parent: who });
     name.setAttribute("aria-label", `Name of ${speaker}`);
     name.addEventListener("change", () => rename(speaker, name));
-    const share = `${duration(total_seconds)} · ${Math.round((100 * total_seconds) / spoken)} %`;
-    make("span", { className: "quiet", text: share, parent: who });
+    const percent = (100 * total_seconds) / spoken;
+    make("span", { className: "quiet", text: `${duration(total_seconds)} · ${Math.round(percent)} %`, parent: who });
+    make("i", { className: "share", parent: who }).style.width = `${percent}%`;
     return { speaker, row, track: make("div", { className: "track", parent: row }) };
   });
   if (!rows.length) make("p", { className: "quiet", text: "Nobody speaks in this recording.", parent: timeline });
