@@ -138,25 +138,29 @@ def _still_taking() -> list[str]:
 
 
 def _wait_for_drained(settings: Settings, names: Sequence[str], timeout: float | None, *, json_lines: bool) -> bool:
-    """Say of each worker when it is drained, or gone; whether all are in time."""
+    """Say of each worker when it is drained, or gone; whether all are in time, and nobody has resumed one."""
 
     def say(name: str, drain: str) -> None:
         print_line(json_line({"worker": name, "drain": drain}) if json_lines else f"{name}: {drain}")
 
     from tasks.fleet import Fleet  # noqa: PLC0415 - Celery takes half a second to import
 
-    left, deadline = list(names), None if timeout is None else time.monotonic() + timeout
+    left, all_drained, deadline = list(names), True, None if timeout is None else time.monotonic() + timeout
     with connect(settings, patient=False) as client:
         fleet = Fleet(client, settings)
         while True:
             snapshot = fleet.snapshot()
             for name in list(left):
                 states = _states(snapshot, name)
-                if all(state == "drained" for state in states):
+                if "resumed" in states:
+                    say(name, "resumed meanwhile")
+                    all_drained = False
+                    left.remove(name)
+                elif all(state == "drained" for state in states):
                     say(name, "drained" if states else "not there")
                     left.remove(name)
             if not left:
-                return True
+                return all_drained
             if deadline is not None and time.monotonic() > deadline:
                 for name in left:
                     say(name, ", ".join(_states(snapshot, name)))

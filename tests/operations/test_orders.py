@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def test_a_drained_worker_ends_what_it_runs_and_takes_nothing_more(
     last.get(timeout=30)
     assert record(last).worker == f"w0@test ({again.process.pid})"
     assert starts(tmp_path, "/wait/go") == 1
+
+
+def test_who_waits_for_a_drain_hears_that_another_has_ended_it(
+    redis: Redis, start_worker: Start, tmp_path: Path
+) -> None:
+    start_worker()
+    running = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(running).state is State.RUNNING)
+    with ThreadPoolExecutor(1) as beside:
+        waits = beside.submit(run_cli, "drain", "w0@test", "--wait", code=1)
+        wait_until(lambda: drain_states() == {"w0@test": "draining, 1 running"})
+        run_cli("resume", "w0@test")
+        assert waits.result().stdout == "w0@test: resumed meanwhile\n"
+    (tmp_path / "go").touch()
 
 
 def test_workers_are_named_as_they_are_shown_or_by_their_host(redis: Redis, start_worker: Start) -> None:
