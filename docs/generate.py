@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs.generators.api import api_parts
+from docs.generators.cli import commands_text
 from docs.generators.doctor import faults_tables
 from docs.generators.environment import env_example
 from docs.generators.errors import errors_tables
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/api.md": api_parts(),
+    "docs/cli.md": {"commands": commands_text},
     "docs/configure.md": {"settings": settings_tables},
     "docs/doctor.md": {"faults": faults_tables},
     "docs/errors.md": {"errors": errors_tables},

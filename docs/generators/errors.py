@@ -26,7 +26,7 @@ SUBMITTING = frozenset(
 )
 """Modules that run in whichever process submits a job."""
 COMMANDS = frozenset(
-    {"diarization.formats", "diarization.timeline", "tasks.dead", "tasks.dead_letters", "tasks.output"}
+    {"diarization.formats", "diarization.timeline", "tasks.dead", "tasks.dead_letters", "tasks.given", "tasks.output"}
 )
 """Modules of the command line whose names do not say so."""
 WHO = ("submit", "worker", "bridge", "RunPod's worker", "commands")
