@@ -44,7 +44,7 @@ app.config.from_prefixed_env()  # FLASK_PUBLIC_URL=… and so on
 
 SHARED_FOLDER = diarize.settings.diarization_recordings_dir
 RECORDINGS = (SHARED_FOLDER or Path(app.instance_path) / "recordings").resolve()
-if not (app.config["PUBLIC_URL"] and app.config["SECRET_KEY"]) and not SHARED_FOLDER:
+if not (app.config["SECRET_KEY"] if app.config["PUBLIC_URL"] else SHARED_FOLDER):
     raise SystemExit(
         "workers must reach the recordings: set DIARIZATION_RECORDINGS_DIR to a folder that they share with this app, "
         "or FLASK_PUBLIC_URL to this app's address as they see it, and FLASK_SECRET_KEY to sign links with"
@@ -176,12 +176,9 @@ def status_of(record: JobRecord) -> dict[str, Any]:
     if record.state is State.QUEUED:
         position = diarize.position(record.id)
         place, seconds_left = position.place, position.finish_at and max(0.0, position.finish_at - time.time())
-    error = record.error if record.state.ended else record.last_error
-    return {
-        **{"state": record.state, "ended": record.state.ended, "stage": record.stage, "percent": record.percent},
-        **{"place": place, "seconds_left": seconds_left, "attempts": record.attempts},
-        "error": error and dict(error),  # code, message, advice
-    }
+    told = {"state": record.state, "ended": record.state.ended, "stage": record.stage, "percent": record.percent}
+    error = record.error if record.state.ended else record.last_error  # code, message, advice
+    return {**told, "place": place, "seconds_left": seconds_left, "attempts": record.attempts, "error": error}
 
 
 @app.before_request
@@ -206,10 +203,7 @@ def failed(error: Exception) -> ResponseReturnValue:
     code, advice = 500, ""
     match error:
         case RequestEntityTooLarge():
-            code, message = (
-                413,
-                f"This file has more than the {app.config['MAX_CONTENT_LENGTH'] / 1e6:g} MB that may be sent.",
-            )
+            code, message = 413, f"This file has more than {app.config['MAX_CONTENT_LENGTH'] / 1e6:g} MB."
         case HTTPException():
             code, message = error.code or 500, error.description or error.name
         case QueueUnavailable():

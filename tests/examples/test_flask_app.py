@@ -65,7 +65,7 @@ def job_id(page: str) -> str:
         ("empty.wav", b"", 400, "empty.wav is empty"),
         ("minutes.pdf", b"%PDF", 415, "minutes.pdf is none of the files that are taken: .wav"),
         ("no-suffix", b"RIFF", 415, "no-suffix is none of"),
-        ("long.wav", bytes(6000), 413, "more than the 0.005 MB"),
+        ("long.wav", bytes(6000), 413, "more than 0.005 MB"),
     ],
 )
 def test_what_is_no_recording_is_refused_and_not_kept(
@@ -191,6 +191,20 @@ def test_redis_is_away_while_the_page_asks(app: RunningApp, server: EmbeddedValk
     assert app.status(page)["place"] == 1
 
 
+def test_a_full_disk(redis: Redis, folder: Path, tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no small file system can be mounted here")
+    try:
+        with running_app(tmp_path / "log", DIARIZATION_RECORDINGS_DIR=folder) as app:
+            answer = app.upload("a.wav", bytes(200_000))
+            assert (answer.status_code, "There is no room here" in answer.text) == (507, True)
+            assert list(folder.iterdir()) == []
+            assert app.upload("b.wav", b"RIFF").status_code == 303
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 @pytest.mark.parametrize("path", ["", "/status", "/recording", "/result.json"])
 def test_a_job_that_is_unknown_or_forgotten(app: RunningApp, path: str) -> None:
     answer = app.get(UNKNOWN + path)
@@ -261,7 +275,10 @@ def test_headers_keep_scripts_and_frames_out(app: RunningApp) -> None:
         assert headers["X-Content-Type-Options"] == "nosniff", path
 
 
-@pytest.mark.parametrize("settings", [{}, {"FLASK_PUBLIC_URL": "http://app.example"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"FLASK_SECRET_KEY": KEY}, {"FLASK_PUBLIC_URL": "http://app.example", "DIARIZATION_RECORDINGS_DIR": "/tmp"}],
+)
 def test_without_a_way_to_the_recordings_it_does_not_start(settings: dict[str, str]) -> None:
     command = [sys.executable, "-m", "flask", "--app", "examples/flask_app/app", "routes"]
     environment = {**os.environ, **settings}

@@ -114,7 +114,7 @@ def test_what_cannot_be_sent_is_told_beside_the_form(settings: dict[str, Any], v
         for name, data, says in [
             ("empty.wav", b"", "empty.wav is empty."),
             ("minutes.txt", b"text", "minutes.txt is none of the files"),
-            ("long.wav", bytes(3_000_000), "This file has more than the 2 MB that may be sent."),
+            ("long.wav", bytes(3_000_000), "This file has more than 2 MB."),
         ]:
             upload(page, name, data)
             expect(page.get_by_role("alert")).to_contain_text(says)

@@ -40,7 +40,7 @@ function watchUpload(form) {
     event.preventDefault();
     const file = input.files[0], most = Number(form.dataset.maxBytes);
     // A server that refuses a file while it is being sent cuts the connection, and the browser shows no reason.
-    if (file.size > most) return complain(`This file has more than the ${most / 1e6} MB that may be sent.`);
+    if (file.size > most) return complain(`This file has more than ${most / 1e6} MB.`);
     const call = new XMLHttpRequest(); // fetch() says nothing of an upload's progress
     call.upload.onprogress = ({ loaded, total }) => {
       find("progress", sending).value = loaded / total;
