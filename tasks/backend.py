@@ -1,4 +1,4 @@
-"""Celery's Redis backend, which in a worker waits for Redis rather than make a failure of a job that has been done.
+"""Celery's Redis backend, which waits for Redis: in a worker that has a result, and in a producer that wants one.
 
 Celery 5.7 itself waits (`result_backend_always_retry`) where the connection is lost while a result is stored. It does
 not where Redis is full or still loads its data, nor while a chord counts its members: there a finished job would end as
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from celery.backends.redis import RedisBackend
+from celery.backends.redis import RedisBackend, ResultConsumer  # type: ignore[attr-defined]  # the stubs lack it
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -22,6 +23,13 @@ from diarization.errors import QueueUnavailable
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+OUTAGE_SECONDS = 60.0
+"""Whoever waits for a result waits out an outage of so long: more than a restart of Redis takes."""
+RETRY_SECONDS = 0.5
+"""Between looks whether Redis is back."""
+LOOK_SECONDS = 5.0
+"""Between looks at what is waited for, of which one hears by a message as a rule."""
 
 PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError, OSError)
 """The connection is lost, or Redis will take the write later: it loads, is full, or is a replica now."""
@@ -56,10 +64,74 @@ def wait_for_redis(call: Callable[[], T], who: str, passing: Callable[[Exception
         wait_seconds = min(5.0, wait_seconds * 2)
 
 
+class LastingResults(ResultConsumer):  # type: ignore[misc]
+    """Celery's listener for results, which an outage of Redis does not end.
+
+    With Celery 5.7's own a producer that waits is told to restart, and is deaf until it does: a later wait takes its
+    job for subscribed to. This one subscribes anew when Redis is back. What is stored just before that is published to
+    nobody: so now and then it also looks.
+    """
+
+    _lost_at: float | None = None
+    _look_at: float = 0.0
+
+    @contextmanager
+    def reconnect_on_error(self) -> Iterator[None]:
+        """What fails because Redis is away is made good by `drain_events`."""
+        try:
+            yield
+        except (*PASSING, QueueUnavailable) as error:
+            self._lose(error)
+
+    def on_wait_for_pending(self, result: Any, **options: Any) -> None:
+        """Look at what is there already, if Redis is."""
+        with self.reconnect_on_error():
+            super().on_wait_for_pending(result, **options)
+            self._look_at = time.monotonic() + LOOK_SECONDS
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Celery's, or a look at what was not heard of.
+
+        Raises:
+            QueueUnavailable: Redis has been away for `OUTAGE_SECONDS`; another wait begins anew.
+        """
+        if not self._is_lost and time.monotonic() < self._look_at:
+            super().drain_events(timeout)
+            return
+        with self._locked(), self.reconnect_on_error():
+            if self._is_lost:
+                self._reconnect_pubsub()
+                self._lost_at, self._look_at = None, time.monotonic() + RETRY_SECONDS
+            else:
+                self._look()
+        if self._is_lost:
+            time.sleep(RETRY_SECONDS if timeout is None else min(timeout, RETRY_SECONDS))
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._lost_at is not None
+
+    def _look(self) -> None:
+        if wanted := list(self.subscribed_to):
+            for meta in filter(None, self.backend.client.mget(wanted)):
+                self.on_state_change(self._decode_result(meta), None)
+        self._look_at = time.monotonic() + LOOK_SECONDS
+
+    def _lose(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._lost_at is None:
+            self._lost_at = now
+            logger.warning("waits for Redis, which has the results: %s", error)
+        elif now - self._lost_at > OUTAGE_SECONDS:
+            self._lost_at = now
+            raise QueueUnavailable(f"Redis cannot be used: {error or type(error).__name__}") from None
+
+
 class WaitingBackend(RedisBackend):
-    """What `result_backend` names; a producer's, which does not retry, fails as Celery's does."""
+    """What `result_backend` names; a producer's does not retry, but for a wait for a result."""
 
     always_retry: bool
+    ResultConsumer = LastingResults
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Whether `exc` is of a kind that passes."""

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from celery.result import AsyncResult
 
+from tasks.server import reachable
+
 
 class Cancels(Protocol):
     """The task of a job, as far as its result needs it."""
@@ -15,7 +17,10 @@ class Cancels(Protocol):
 
 
 class JobResult(AsyncResult[Any]):
-    """Celery's AsyncResult, whose `revoke` also reaches jobs that no worker holds, and survives restarts."""
+    """Celery's AsyncResult, whose `revoke` also reaches jobs that no worker holds, and survives restarts.
+
+    `get` waits out an outage of Redis of up to a minute, then raises `QueueUnavailable`, and can be called again.
+    """
 
     task: Cancels
 
@@ -29,3 +34,12 @@ class JobResult(AsyncResult[Any]):
             QueueUnavailable: Redis cannot be reached.
         """
         self.task.cancel(self.id)
+
+    def _get_task_meta(self) -> Any:
+        """What `state`, `result`, `ready()` and their like read.
+
+        Raises:
+            QueueUnavailable: Redis cannot be reached.
+        """
+        with reachable():
+            return super()._get_task_meta()  # type: ignore[misc]  # the stubs lack it

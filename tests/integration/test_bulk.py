@@ -130,7 +130,8 @@ def test_tickets_that_a_full_redis_refuses_are_published_by_a_worker(
 def test_who_only_submits_listens_to_nothing(redis: Redis, start_worker: Callable[..., Worker]) -> None:
     """Celery would subscribe to each result as its job is submitted, and never end that where nobody reads it."""
     jobs = [diarize.delay(URL), *diarize.submit_many([URL])]
-    assert not redis.pubsub_channels("*celery-task-meta*")
+    for job in jobs:
+        assert not redis.pubsub_channels(f"*celery-task-meta-{job.id}")
     start_worker()
     jobs[1].get(timeout=20)
     assert jobs[0].get(timeout=20)["audio_seconds"] == 20, "it had ended before anybody listened"

@@ -6,11 +6,13 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import chord
+from celery.result import ResultSet
 from redis import Redis
 
 from diarization.errors import QueueUnavailable
@@ -225,3 +227,41 @@ def test_a_redis_that_lost_data_is_told_from_a_quiet_one(
         wait_until(lambda: "Redis has lost data" in worker.log)
         wait_until(lambda: client.get("diarize:budget:shut"), what="nothing is sent to RunPod for the rest of the day")
         assert ("came back empty" if lost == "everything" else "came back with older data") in worker.log
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_who_waits_for_a_result_waits_out_an_outage(
+    outage: EmbeddedValkey, start_worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture, hangs: bool
+) -> None:
+    worker = start_worker()
+    jobs = [diarize.delay(f"http://stand.in/wait/{name}") for name in ("one", "two")]
+    backend = diarize.backend
+    wanted = {backend.get_key_for_task(job.id) for job in jobs}
+    with ThreadPoolExecutor() as threads:
+        answers = [threads.submit(job.get, timeout=60) for job in jobs]
+        wait_until(lambda: wanted <= backend.result_consumer.subscribed_to, what="both are listened for")
+        outage.process.send_signal(signal.SIGSTOP) if hangs else outage.kill()
+        (worker.folder / "one").touch()
+        wait_until(lambda: "waits for Redis, which has the results" in caplog.text)
+        begun_meanwhile = threads.submit(diarize.AsyncResult(jobs[0].id).get, timeout=60)
+        outage.process.send_signal(signal.SIGCONT) if hangs else outage.start()
+        first = answers[0].result()
+        (worker.folder / "two").touch()
+        assert first["segments"]
+        assert begun_meanwhile.result() == first
+        assert answers[1].result()["segments"]
+    assert ResultSet(jobs, app=diarize.app).get(timeout=20)[0] == first
+
+
+def test_a_long_outage_is_told_of_and_can_be_waited_for_again(
+    outage: EmbeddedValkey, start_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.backend.OUTAGE_SECONDS", 1)
+    job = diarize.delay("http://stand.in/turns/5/1")
+    outage.kill()
+    for ask in (lambda: job.get(timeout=60), lambda: job.state, job.ready):
+        with pytest.raises(QueueUnavailable, match="Redis cannot be used"):
+            ask()
+    outage.start()
+    start_worker()
+    assert job.get(timeout=60)["segments"]
