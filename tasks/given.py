@@ -112,6 +112,8 @@ def _shown(name: str) -> str:
 
 
 def _stdin() -> Iterable[str]:
+    if sys.stdin and sys.stdin.isatty():
+        sys.stderr.write("recordings, one a line; Ctrl-D ends the list\n")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # file names may be in any encoding
     return sys.stdin or ()  # none where it is closed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,10 @@ from tasks.records import Records
 POLL_SECONDS = 0.25
 OUTAGE_SECONDS = 60.0
 """A wait lives through a Redis that is away for so long."""
+
+
+MOST_BARS = 10
+"""Of more jobs those that run have a bar, and all together one."""
 
 
 class JobLost(Exception):
@@ -79,6 +84,7 @@ class JobsDisplay:
         self._console = console
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._sum: TaskID | None = None
         self._states: dict[str, tuple[State, int]] = {}
         if console.file.isatty() and not console.is_dumb_terminal:
             self._bars = Progress(
@@ -100,8 +106,11 @@ class JobsDisplay:
         if self._bars:
             self._bars.stop()
 
-    def show(self, records: Iterable[JobRecord]) -> None:
-        """Show where these jobs stand now."""
+    def show(self, records: Collection[JobRecord]) -> None:
+        """Show where these jobs stand now; all of them each time."""
+        if self._bars and len(records) > MOST_BARS:
+            self._show_many(self._bars, records)
+            return
         for record in records:
             if self._bars:
                 self._move_bar(self._bars, record)
@@ -117,13 +126,28 @@ class JobsDisplay:
         if record.id not in self._tasks:
             name = f"{record.id[:8]} {printable(recording_name(record.shown))[-20:]}"
             self._tasks[record.id] = bars.add_task("", name=name, total=None)
-            self.note(f"{record.id} {record.shown}")
+            if self._sum is None:
+                self.note(f"{record.id} {record.shown}")
         task = self._tasks[record.id]
         total = 100.0 if record.state.ended or (record.state is State.RUNNING and record.percent) else None
         completed = 100.0 if record.state.ended else record.percent
         bars.update(task, total=total, completed=completed, description=describe_state(record))
         if record.state.ended:
             bars.stop_task(task)
+
+    def _show_many(self, bars: Progress, records: Collection[JobRecord]) -> None:
+        """One bar for all, and one for each that runs, as far as the screen has room."""
+        if self._sum is None:
+            self._sum = bars.add_task("", name=f"{len(records):,} jobs".ljust(29), total=len(records))
+        counts = Counter(record.state for record in records)
+        says = ", ".join(f"{counts[state]:,} {state}" for state in State if counts[state])
+        bars.update(self._sum, completed=sum(counts[state] for state in State if state.ended), description=says)
+        running = [record for record in records if record.state is State.RUNNING]
+        shown = running[: max(1, min(MOST_BARS, self._console.height - 3))]
+        for job_id in self._tasks.keys() - {record.id for record in shown}:
+            bars.remove_task(self._tasks.pop(job_id))
+        for record in shown:
+            self._move_bar(bars, record)
 
 
 def _change(record: JobRecord) -> str:

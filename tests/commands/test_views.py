@@ -193,3 +193,16 @@ def test_each_attempt_begins_its_stages_anew(redis: Redis, start_worker: Callabl
     assert record(job).attempts == 2
     assert set(record(job).stage_seconds) == {"download", "decode", "segmentation", "embedding"}
     assert "stages     segmentation" in run_cli("status", job).stdout
+
+
+def test_many_jobs_are_waited_for_in_few_lines(redis: Redis, start_worker: Callable[..., Worker]) -> None:
+    start_worker(options=("-c", "2"))
+    with Terminal("submit", "-", "--wait", "--json", rows=12) as terminal:
+        terminal.wait_for("one a line; Ctrl-D ends the list")
+        terminal.type("".join(f"http://stand.in/work/60/0.3/{number}\n" for number in range(30)))
+        terminal.type("\x04")
+        terminal.wait_for(lambda text: "30 jobs" in text and " queued" in text and " running" in text)
+        assert sum("━" in line for line in terminal.lines) <= 3, "those that run, and all together"
+        assert terminal.wait(60) == 0
+        assert terminal.written.count(b'"state": "done"') == 30
+        assert "30 done" in terminal.written.decode()
