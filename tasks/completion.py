@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from diarization.errors import QueueUnavailable
@@ -47,30 +47,33 @@ def jobs_in(states: Iterable[State]) -> Callable[[str], list[Offer]]:
     wanted = tuple(states)
 
     def jobs(incomplete: str) -> list[Offer]:
-        return _beginning(_in_time(lambda: _newest(wanted)), incomplete)
+        try:
+            records = Records(current_settings())
+        except SettingsError:
+            return []
+        return _beginning(_safe(_in_time(lambda: records.names(wanted, OFFERED_JOBS))), incomplete)
 
     return jobs
 
 
-def _newest(states: Iterable[State]) -> list[Offer]:
+def _safe(found: Mapping[str, str]) -> list[Offer]:
     """Shells evaluate what they are offered (zsh does, by `eval`), so nothing that they would obey is in it."""
-    found = Records(current_settings()).names(states, OFFERED_JOBS)
     named = [(job_id, _UNSAFE.sub("_", recording_name(shown))) for job_id, shown in found.items()]
     return [(job_id, name) for job_id, name in named if _WORD.fullmatch(job_id)]
 
 
-def _in_time(look: Callable[[], list[Offer]]) -> list[Offer]:
+def _in_time(look: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
     """What it finds, or nothing: a name server that does not answer has no timeout of ours."""
-    found: list[Offer] = []
+    found: dict[str, str] = {}
 
     def run() -> None:
-        with suppress(QueueUnavailable, SettingsError):
-            found.extend(look())
+        with suppress(QueueUnavailable):
+            found.update(look())
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(ANSWER_SECONDS)
-    return found
+    return {} if thread.is_alive() else found
 
 
 def _beginning(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
