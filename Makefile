@@ -48,7 +48,7 @@ test-flower: $(READY) ## Flower's pages in a real Chromium (Debian: apt-get inst
 	@$(BIN)/python -m pytest tests/flower
 
 test-examples: $(READY) ## examples/ with the real model, a queue by TLS and a real Chromium; four minutes; SCREENSHOTS=1 renews docs/
-	@$(BIN)/python -m pytest tests/examples
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/examples
 
 test-release: $(READY) ## The wheel and the sdist, built, checked and put to work outside of this folder; two minutes
 	@$(BIN)/python -m pytest tests/release

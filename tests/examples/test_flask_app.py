@@ -6,6 +6,7 @@ The stand-in takes the first part of a URL's path for what it is to do: by FLASK
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,17 +30,27 @@ UNKNOWN = "/jobs/00000000-0000-4000-8000-000000000000"
 KEY = "CANARY-flask-secret"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "recordings"
-    made.mkdir()
-    return made
+@pytest.fixture(scope="module")
+def shared_app(server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningApp, Path]]:
+    """One for all tests that need no other: it keeps nothing but its folder."""
+    folder = tmp_path_factory.mktemp("app")
+    settings = {"DIARIZATION_RECORDINGS_DIR": folder / "recordings", "FLASK_MAX_CONTENT_LENGTH": 5000}
+    with running_app(folder / "app.log", **settings) as running:
+        yield running, folder / "recordings"
 
 
 @pytest.fixture
-def app(redis: Redis, folder: Path, tmp_path: Path) -> Iterator[RunningApp]:
-    with running_app(tmp_path / "app.log", DIARIZATION_RECORDINGS_DIR=folder, FLASK_MAX_CONTENT_LENGTH=5000) as running:
-        yield running
+def folder(shared_app: tuple[RunningApp, Path]) -> Path:
+    """Where recordings lie, empty."""
+    shutil.rmtree(shared_app[1], ignore_errors=True)
+    shared_app[1].mkdir()
+    return shared_app[1]
+
+
+@pytest.fixture
+def app(redis: Redis, folder: Path, shared_app: tuple[RunningApp, Path]) -> RunningApp:
+    """An app without uploads and jobs."""
+    return shared_app[0]
 
 
 @pytest.fixture
