@@ -185,6 +185,28 @@ def test_an_error_is_shown_with_its_advice(
         assert list((tmp_path / "recordings").iterdir()) == []
 
 
+def test_an_hour_of_many_speakers_and_a_silence(
+    settings: dict[str, Any], visit: Visit, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    start_worker()
+    with running_app(tmp_path / "log", **{**settings, "FLASK_PUBLIC_URL": "http://stand.in/turns/3600/12"}) as app:
+        page = visit(app.url, **PHONE)
+        upload(page, "a.wav", b"RIFF")
+        expect(page.locator("#summary")).to_contain_text("1:00:00 h")
+        expect(page.locator("#timeline .who input")).to_have_count(12)
+        assert page.locator("#turns li").count() > 500
+        for _ in range(12):
+            page.get_by_label("Zoom in").click()
+        wide = "document.querySelector('#timeline .row').clientWidth / document.querySelector('#timeline').clientWidth"
+        assert float(page.evaluate(wide)) == 256  # a quarter of a minute on the screen, and no further
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        expect(page.locator("#now")).to_have_text("The recording was deleted, or this browser cannot play it.")
+    with running_app(tmp_path / "log", **{**settings, "FLASK_PUBLIC_URL": "http://stand.in/turns/30/0"}) as app:
+        page = visit(app.url)
+        upload(page, "a.wav", b"RIFF")
+        expect(page.locator("#timeline")).to_have_text("Nobody speaks in this recording.")
+
+
 def test_a_page_of_another_site_can_send_no_form(settings: dict[str, Any], visit: Visit, tmp_path: Path) -> None:
     with running_app(tmp_path / "log", **settings) as app:
         job = app.submit("a.wav", b"RIFF")
@@ -209,9 +231,9 @@ def test_a_page_of_another_site_can_send_no_form(settings: dict[str, Any], visit
 def test_the_picture_of_the_docs(real_app: RunningApp, visit: Visit, tmp_path: Path) -> None:
     """A meeting of four minutes, mixed from LibriSpeech, its speakers named by their readers."""
     waveform, reference = mix(4, 5, seed=3, overlap=0.12, snr_db=30)
-    soundfile.write(tmp_path / "council-meeting.wav", waveform, SAMPLE_RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "meeting.wav", waveform, SAMPLE_RATE, subtype="PCM_16")
     page = visit(real_app.url, viewport={"width": 1200, "height": 700}, device_scale_factor=2)
-    upload(page, "council-meeting.wav", (tmp_path / "council-meeting.wav").read_bytes())
+    upload(page, "council-meeting.wav", (tmp_path / "meeting.wav").read_bytes())
     expect(page.locator("#turns li").first).to_be_visible(timeout=500_000)
     found = real_app.get(f"/jobs/{shown(page)}/result.json").json()
     for speaker in found["speakers"]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
 from diarization.turns import Turn
 from examples.talk_time import interruptions, overlapped_seconds, talk_times
+from tasks.diarize import diarize
 from tests.examples.conftest import run_example
-from tests.processes import ROOT
+from tests.processes import ROOT, Worker
 
 SAMPLE = str(ROOT / "docs" / "sample.result.json")
 
@@ -74,6 +76,14 @@ def test_the_command_on_a_file() -> None:
     assert sum(one["share"] for one in told["speakers"]) == pytest.approx(1, abs=0.001)
     table = run_example("talk_time.py", "-", given=(ROOT / "docs" / "sample.result.json").read_text()).stdout
     assert "SPEAKER_00 interrupts SPEAKER_01" in table
+
+
+def test_the_command_on_a_job(redis: object, start_worker: Callable[..., Worker]) -> None:
+    job = diarize.delay("http://stand.in/turns/60/3")
+    assert "that job is queued" in run_example("talk_time.py", job.id, code=1).stderr
+    start_worker()
+    job.get(timeout=30)
+    assert len(json.loads(run_example("talk_time.py", job.id, "--json").stdout)["speakers"]) == 3
 
 
 def test_what_is_neither_a_file_nor_a_job_is_told(redis: object) -> None:

@@ -18,7 +18,8 @@ function clock(seconds, decimals = 0) {
   return decimals ? `${text}.${Math.floor((seconds % 1) * 10)}` : text;
 }
 
-const duration = (seconds) => (seconds < 59.95 ? `${seconds.toFixed(1)} s` : `${clock(seconds)} min`);
+const duration = (seconds) =>
+  seconds < 59.95 ? `${seconds.toFixed(1)} s` : `${clock(seconds)} ${seconds < 3600 ? "min" : "h"}`;
 
 // ---- Upload ----------------------------------------------------------------------------------------------------------
 
@@ -166,7 +167,7 @@ function showResult(page, result) {
     make("i", { className: "share", parent: who }).style.width = `${percent}%`;
     return { speaker, row, track: make("div", { className: "track", parent: row }) };
   });
-  if (!rows.length) make("p", { className: "quiet", text: "Nobody speaks in this recording.", parent: timeline });
+  if (!rows.length) return make("p", { text: "Nobody speaks in this recording.", parent: timeline });
   const axis = make("div", { className: "row axis", parent: timeline });
   make("div", { className: "who", parent: axis });
   const ticks = make("div", { className: "track", parent: axis });
@@ -224,13 +225,16 @@ function showResult(page, result) {
       drawAxis();
       follow();
     });
-  new ResizeObserver(drawAxis).observe(timeline);
-
   function follow() {
     const { width } = ticks.getBoundingClientRect(), names = find(".who", timeline).clientWidth;
     const head = (audio.currentTime / seconds) * width, seen = timeline.clientWidth - (width + names > timeline.clientWidth ? names : 0);
     if (head < timeline.scrollLeft || head > timeline.scrollLeft + seen) timeline.scrollLeft = head - seen / 4;
   }
+  new ResizeObserver(() => {
+    drawAxis();
+    follow();
+  }).observe(timeline);
+
   function showMoment() {
     const now = audio.currentTime;
     timeline.style.setProperty("--at", now / seconds);
