@@ -31,29 +31,26 @@ from diarization.errors import (
     OverflowClosed,
     OverflowLost,
     OverflowUnavailable,
-    PermanentError,
     TimeLimitReached,
     TransientError,
     WorkerTooOld,
 )
 from diarization.recording import scrub
 from diarization.turns import Diarization
-from tasks.answer import AnsweringTask
-from tasks.job import ANYWHERE, JobRequest
+from tasks.arrival import ArrivingTask
+from tasks.job import JobRequest
 from tasks.loading import Provider, loaded
 from tasks.losses import Losses
-from tasks.producer import another_request
 from tasks.progress import Progress, Reports, Superseded
 from tasks.pulse import Pulse
 from tasks.record import JobRecord, State, end_of, raisable
 from tasks.records import Records, worker_name
 from tasks.registry import Registry
 from tasks.room import Room
-from tasks.schedule import Schedule, backoff_seconds
+from tasks.schedule import backoff_seconds
 from tasks.server import connect
 from tasks.speed import Speed
-from tasks.submission import NewJob
-from tasks.tickets import describe_ticket, publish, ticket_number
+from tasks.tickets import ticket_number
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +58,7 @@ ELSEWHERE_SECONDS = 30.0
 """Between looks for a worker that can do the job, where the one that met it cannot."""
 
 
-class GuardedTask(AnsweringTask):
+class GuardedTask(ArrivingTask):
     """A Celery task that keeps the promise; see the module."""
 
     abstract = True
@@ -82,7 +79,7 @@ class GuardedTask(AnsweringTask):
             raise InvalidJob(f"{self.name} runs in a worker: call .delay(url) and .get() its result")
         job_id = str(self.request.id)
         if args or kwargs:
-            self._record_on_arrival(job_id, args, kwargs)
+            self.record_on_arrival(job_id, args, kwargs)
         number = ticket_number(self.request)
         outcome = self._wait(
             lambda: self.records.take(job_id, number, worker_name(str(self.request.hostname), self.main_pid))
@@ -95,7 +92,7 @@ class GuardedTask(AnsweringTask):
             raise Ignore("the job waits for the first one of its idempotency key")
         record = self._wait(lambda: self.records.get(job_id))
         if outcome == "elsewhere" and record is not None:
-            self._send_on(record)
+            self.send_on(record)
         if record is None:
             raise InvalidJob(f"there is no record of job {job_id}: it is past its retention, or Redis lost it")
         if record.state.ended:
@@ -125,43 +122,6 @@ class GuardedTask(AnsweringTask):
         request, loaded_here = JobRequest.of_record(arguments), loaded()
         diarizer = loaded_here.of(self.request.get("record")) if isinstance(loaded_here, Provider) else loaded_here
         return diarizer.diarize(request.recording, request.hints, self.report)
-
-    def _record_on_arrival(self, job_id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """A message with arguments, sent by name: from here on the job stands in a record like any other."""
-        context = self.request
-        hard, soft = context.timelimit or (None, None)
-        options = {
-            "link": context.callbacks,
-            "link_error": context.errbacks,
-            "chord": context.chord,
-            "chain": context.chain,
-            "group_id": context.group,
-            "group_index": context.group_index,
-            "root_id": context.root_id,
-            "parent_id": context.parent_id,
-            "time_limit": hard,
-            "soft_time_limit": soft,
-            "ignore_result": context.ignore_result,
-        }
-        schedule = Schedule.of({"expires": context.expires})
-        try:
-            request = self._request(args, kwargs)
-            ticket = describe_ticket(self.name, {**options, "queue": self._queue(request, None)})
-            submission = self._wait(lambda: self.records.create(NewJob(job_id, request, ticket, schedule)))
-            if submission.outcome != "differs":
-                return
-            rejected: PermanentError = another_request(submission)
-        except PermanentError as error:
-            rejected = error
-        ticket = describe_ticket(self.name, {**options, "queue": ANYWHERE})
-        self._wait(lambda: self.records.create(NewJob(job_id, None, ticket, rejected=rejected)))
-
-    def _send_on(self, record: JobRecord) -> NoReturn:
-        """The job is for a worker of another role, and first in line there."""
-        number = self._wait(lambda: self.records.renumber(record.id))
-        if number is not None:
-            self._wait(lambda: publish(self, record, number=number, again=True))
-        raise Ignore("the job is for a worker of another role")
 
     def _attempt(self, record: JobRecord) -> Any:
         began = time.monotonic()

@@ -34,6 +34,7 @@ from tasks.registry import Registry, WorkerFacts
 from tasks.runpod_bridge import Bridge
 from tasks.server import RedisUnfit, check_server, connect
 from tasks.settings import Settings, current_settings
+from tasks.sieve import SieveStep
 from tasks.tap import IntakeStep, TapStep
 from tasks.tickets import issue_due
 from tasks.version import code_version
@@ -317,4 +318,4 @@ def _check_server(settings: Settings) -> None:
 
 
 app.steps["worker"].update((GateStep, BeatStep))
-app.steps["consumer"].update((IntakeStep, TapStep))
+app.steps["consumer"].update((SieveStep, IntakeStep, TapStep))
