@@ -44,7 +44,7 @@ RUN set -- uv export -q --frozen --no-dev --no-emit-project --no-header --no-ann
  && "$@"
 
 FROM base AS code
-COPY LICENSE celeryconfig.py ./
+COPY LICENSE THIRD_PARTY_NOTICES.md celeryconfig.py ./
 COPY diarization diarization
 COPY tasks tasks
 COPY runpod_worker runpod_worker
