@@ -58,7 +58,7 @@ RUN --mount=from=locked,source=/locked,target=/locked \
  && uv pip install -q --require-hashes -r /locked/light.txt
 COPY --from=code /app /app
 USER 10001
-ARG VERSION=0.1.0.dev0
+ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="diarize-queue (light)" \
       org.opencontainers.image.description="Bridge, Flower, metrics and tools of a queue that answers who spoke when" \
       org.opencontainers.image.licenses="MIT" \
@@ -79,7 +79,7 @@ RUN --mount=from=locked,source=/locked,target=/locked \
 COPY models models
 COPY --from=code /app /app
 USER 10001
-ARG VERSION=0.1.0.dev0
+ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="diarize-queue" \
       org.opencontainers.image.description="Worker that answers who spoke when: pyannote, its weights, ffmpeg" \
       org.opencontainers.image.licenses="MIT AND CC-BY-4.0" \

@@ -1,3 +1,3 @@
 """A recording in, speaker turns out. This package knows no queue."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
