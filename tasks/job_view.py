@@ -92,10 +92,10 @@ class JobView:
 def _bars(rows: list[StageRow], width: int) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     bar_columns = max(10, min(BAR_COLUMNS, width - 40))
-    for columns in (12, bar_columns, 5, None):
-        grid.add_column(
-            width=columns, no_wrap=True, overflow="ellipsis", justify="right" if columns is None else "left"
-        )
+    for columns in (12, bar_columns):
+        grid.add_column(width=columns, no_wrap=True, overflow="ellipsis")
+    for columns in (4, 10):
+        grid.add_column(width=columns, no_wrap=True, justify="right")
     for row in rows:
         colour = "green" if row.ended or row.share == 1 else "cyan"
         bar = ProgressBar(

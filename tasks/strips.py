@@ -30,7 +30,7 @@ def strips(diarization: Diarization, width: int) -> Table:
         filled = "".join(BLOCKS[round(share * (len(BLOCKS) - 1))] for share in shares(turns, seconds, columns))
         talks = speaker.total_seconds / seconds
         name = Text(printable(speaker.speaker), colour)
-        table.add_row(name, Text(filled, f"{colour} on grey15"), duration(speaker.total_seconds), f"{talks:.0%}")
+        table.add_row(name, Text(filled, colour), duration(speaker.total_seconds), f"{talks:.0%}")
     end = duration(seconds)
     table.add_row("", Text("0" + end.rjust(columns - 1), "dim"), "", "")
     return table
