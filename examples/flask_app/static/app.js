@@ -21,6 +21,8 @@ function clock(seconds, decimals = 0) {
 const duration = (seconds) =>
   seconds < 59.95 ? `${seconds.toFixed(1)} s` : `${clock(seconds)} ${seconds < 3600 ? "min" : "h"}`;
 
+const said = ({ message, advice }) => `${message.replace(/\.?$/, ".")} ${advice}`;
+
 // ---- Upload ----------------------------------------------------------------------------------------------------------
 
 function watchUpload(form) {
@@ -50,8 +52,7 @@ function watchUpload(form) {
     call.onload = () => {
       if (call.status < 400) return location.assign(call.responseURL);
       try {
-        const { message, advice } = JSON.parse(call.responseText);
-        complain(`${message} ${advice}`);
+        complain(said(JSON.parse(call.responseText)));
       } catch {
         complain(`The server answers with an error (${call.status}).`);
       }
@@ -101,80 +102,97 @@ function showStatus(job) {
   }
   find(".stages").hidden = job.ended;
   find("#problem").hidden = !job.error;
-  if (job.error) find("#problem").textContent = `${job.error.message} ${job.error.advice}`;
+  if (job.error) find("#problem").textContent = said(job.error);
   find("#cancel").hidden = job.ended;
   find("#delete").hidden = !job.ended;
   find("#progress").hidden = job.state === "done";
   document.body.dataset.state = job.state;
 }
 
-async function watchJob(page) {
+async function ask(url) {
+  const answer = await fetch(url, { headers: { Accept: "application/json" }, cache: "no-store" });
+  const told = await answer.json();
+  if (answer.ok || answer.status === 404) return { known: answer.ok, told };
+  throw new Error(told.message);
+}
+
+async function watchJob({ dataset }) {
   for (let failures = 0; ; ) {
-    let pause = 1000;
+    let pause = 1000, result = null;
     try {
-      const answer = await fetch(page.dataset.status, { headers: { Accept: "application/json" }, cache: "no-store" });
-      const said = await answer.json();
-      if (answer.ok) {
-        failures = 0;
-        showStatus(said);
-        if (said.state === "done") return showResult(page, await (await fetch(page.dataset.result)).json());
-        if (said.ended) return;
-        pause = said.state === "running" ? 1000 : 3000;
-      } else if (answer.status === 404) {
-        [find("#text").textContent, find("#details").textContent] = [said.message, ""];
+      const { known, told } = await ask(dataset.status);
+      if (!known) {
+        [find("#text").textContent, find("#details").textContent] = [told.message, ""];
         find("#cancel").hidden = true;
         return;
-      } else throw new Error(said.message);
+      }
+      if (told.state === "done") result = (await ask(dataset.result)).told;
+      showStatus(told);
+      if (told.ended && !result) return;
+      pause = told.state === "running" ? 1000 : 3000;
+      failures = 0;
     } catch (error) {
-      // Whatever is away comes back: the job goes on without this page.
+      // Whatever is away comes back. Errors of our own making have the server's words; all others mean that it has none.
       pause = Math.min(10000, 1000 * 2 ** failures++);
-      find("#details").textContent = `${error instanceof TypeError ? "The server does not answer." : error.message} Still trying; the job goes on.`;
+      const why = error.constructor === Error ? error.message : "The server does not answer.";
+      find("#details").textContent = `${why} Still trying; the job goes on.`;
     }
+    if (result) return showResult(result, `names:${dataset.id}`);
     await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 
 // ---- Timeline --------------------------------------------------------------------------------------------------------
 
-const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400];
+const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800];
 const COLOURS = 8;
 
-function showResult(page, result) {
-  find("#result").hidden = false;
-  const audio = find("audio"), timeline = find("#timeline"), seconds = result.audio_seconds || 1;
-  const stored = `names:${page.dataset.id}`;
-  const names = JSON.parse(localStorage.getItem(stored) ?? "{}");
-  const nameOf = (label) => names[label] || label;
-  const spoken = result.speakers.reduce((sum, { total_seconds }) => sum + total_seconds, 0) || 1;
+function showResult(result, storedNames) {
   const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+  find("#result").hidden = false;
   find("#summary").textContent = [
     count(result.speakers.length, "speaker"), count(result.segments.length, "turn"), duration(result.audio_seconds),
     ...result.warnings,
   ].join(" · ");
+  const timeline = find("#timeline"), audio = find("audio"), seconds = result.audio_seconds;
+  if (!result.speakers.length) return make("p", { text: "Nobody speaks in this recording.", parent: timeline });
+
   const play = (start) => {
     audio.currentTime = start;
     audio.play().catch(() => {}); // a pause or the next click came first; what cannot be played tells by its error event
   };
+  const rows = drawRows(timeline, result.speakers);
+  const turns = drawTurns(rows, result.segments, seconds, play);
+  const showNames = nameSpeakers(rows, turns, storedNames);
+  timeline.addEventListener("click", ({ target, clientX }) => {
+    const turn = turns.find(({ box }) => box === target), track = target.closest(".track");
+    if (turn) return play(turn.start);
+    if (!track) return;
+    const { left, width } = track.getBoundingClientRect();
+    play(((clientX - left) / width) * seconds);
+  });
+  followPlayer(audio, rows, turns, seconds, makeZoomable(timeline, audio, seconds));
+  showNames();
+}
 
-  const rows = result.speakers.map(({ speaker, total_seconds }, i) => {
+function drawRows(timeline, speakers) {
+  const spoken = speakers.reduce((sum, { total_seconds }) => sum + total_seconds, 0) || 1;
+  return speakers.map(({ speaker, total_seconds }, i) => {
     const row = make("div", { className: `row c${i % COLOURS}`, parent: timeline });
     const who = make("div", { className: "who", parent: row });
-    const name = make("input", { value: nameOf(speaker), maxLength: 60, spellcheck: false, parent: who });
+    const name = make("input", { value: speaker, maxLength: 60, spellcheck: false, parent: who });
     name.setAttribute("aria-label", `Name of ${speaker}`);
-    name.addEventListener("change", () => rename(speaker, name));
     const percent = (100 * total_seconds) / spoken;
     make("span", { className: "quiet", text: `${duration(total_seconds)} · ${Math.round(percent)} %`, parent: who });
     make("i", { className: "share", parent: who }).style.width = `${percent}%`;
-    return { speaker, row, track: make("div", { className: "track", parent: row }) };
+    return { speaker, row, name, track: make("div", { className: "track", parent: row }) };
   });
-  if (!rows.length) return make("p", { text: "Nobody speaks in this recording.", parent: timeline });
-  const axis = make("div", { className: "row axis", parent: timeline });
-  make("div", { className: "who", parent: axis });
-  const ticks = make("div", { className: "track", parent: axis });
+}
 
-  const turns = result.segments.map((turn) => {
-    const at = rows.findIndex(({ speaker }) => speaker === turn.speaker), { track } = rows[at];
-    const box = make("div", { className: "turn", parent: track });
+function drawTurns(rows, segments, seconds, play) {
+  return segments.map((turn) => {
+    const at = rows.findIndex(({ speaker }) => speaker === turn.speaker);
+    const box = make("div", { className: "turn", parent: rows[at].track });
     box.style.left = `${(100 * turn.start) / seconds}%`;
     box.style.width = `${(100 * (turn.end - turn.start)) / seconds}%`;
     const item = make("li", { className: `c${at % COLOURS}`, parent: find("#turns") });
@@ -185,84 +203,90 @@ function showResult(page, result) {
     button.addEventListener("click", () => play(turn.start));
     return { ...turn, at, box, item, name, speaking: false };
   });
+}
 
-  function showNames() {
+/** Lets names be typed in; they stay in this browser, and go along with each download. */
+function nameSpeakers(rows, turns, storedNames) {
+  const names = JSON.parse(localStorage.getItem(storedNames) ?? "{}");
+  const show = () => {
+    for (const row of rows) row.name.value = names[row.speaker] || row.speaker;
     for (const turn of turns) {
-      turn.name.textContent = nameOf(turn.speaker);
-      turn.box.title = `${nameOf(turn.speaker)}, ${clock(turn.start, 1)} to ${clock(turn.end, 1)}`;
+      turn.name.textContent = rows[turn.at].name.value;
+      turn.box.title = `${turn.name.textContent}, ${clock(turn.start, 1)} to ${clock(turn.end, 1)}`;
     }
     for (const link of document.querySelectorAll(".downloads a")) link.search = new URLSearchParams(names);
-  }
-  function rename(label, input) {
-    names[label] = input.value.trim();
-    if (!names[label] || names[label] === label) delete names[label];
-    input.value = nameOf(label);
-    localStorage.setItem(stored, JSON.stringify(names));
-    showNames();
-  }
-  showNames();
+  };
+  for (const { speaker, name } of rows)
+    name.addEventListener("change", () => {
+      names[speaker] = name.value.trim();
+      if (!names[speaker]) delete names[speaker];
+      localStorage.setItem(storedNames, JSON.stringify(names));
+      show();
+    });
+  return show;
+}
 
-  timeline.addEventListener("click", ({ target, clientX }) => {
-    const turn = turns.find(({ box }) => box === target);
-    if (turn) return play(turn.start);
-    const track = target.closest(".track");
-    if (!track) return;
-    const { left, width } = track.getBoundingClientRect();
-    play(((clientX - left) / width) * seconds);
-  });
-
+/** Draws the time axis; gives what keeps the playhead in sight. */
+function makeZoomable(timeline, audio, seconds) {
+  const axis = make("div", { className: "row axis", parent: timeline });
+  make("div", { className: "who", parent: axis });
+  const ticks = make("div", { className: "track", parent: axis });
+  const most = Math.max(2, 2 ** Math.ceil(Math.log2(seconds / 15)));
   let zoom = 1;
-  function drawAxis() {
-    const step = STEPS.find((one) => (one / seconds) * ticks.clientWidth > 56) ?? 28800;
+  const follow = () => {
+    // Names stand beside the tracks, or above them on a narrow screen.
+    const names = ticks.getBoundingClientRect().left - axis.getBoundingClientRect().left;
+    const beside = timeline.clientWidth - names;
+    const head = (audio.currentTime / seconds) * ticks.clientWidth;
+    if (head < timeline.scrollLeft || head > timeline.scrollLeft + beside) timeline.scrollLeft = head - beside / 4;
+  };
+  const draw = () => {
+    timeline.style.setProperty("--zoom", zoom);
+    const step = TICKS.find((one) => (one / seconds) * ticks.clientWidth > 56) ?? TICKS.at(-1);
     ticks.replaceChildren();
     for (let second = 0; second < seconds; second += step)
       make("span", { text: clock(second), parent: ticks }).style.left = `${(100 * second) / seconds}%`;
-  }
+    follow();
+  };
   for (const button of document.querySelectorAll("[data-zoom]"))
     button.addEventListener("click", () => {
-      zoom = Math.min(Math.max(zoom * Number(button.dataset.zoom), 1), Math.max(2, 2 ** Math.ceil(Math.log2(seconds / 15))));
-      timeline.style.setProperty("--zoom", zoom);
-      drawAxis();
-      follow();
+      zoom = Math.min(Math.max(zoom * Number(button.dataset.zoom), 1), most);
+      draw();
     });
-  function follow() {
-    const { width } = ticks.getBoundingClientRect(), names = find(".who", timeline).clientWidth;
-    const head = (audio.currentTime / seconds) * width, seen = timeline.clientWidth - (width + names > timeline.clientWidth ? names : 0);
-    if (head < timeline.scrollLeft || head > timeline.scrollLeft + seen) timeline.scrollLeft = head - seen / 4;
-  }
-  new ResizeObserver(() => {
-    drawAxis();
-    follow();
-  }).observe(timeline);
+  new ResizeObserver(draw).observe(timeline);
+  return follow;
+}
 
-  function showMoment() {
-    const now = audio.currentTime;
-    timeline.style.setProperty("--at", now / seconds);
-    const speaking = new Set();
+/** Moves the playhead, and marks whoever speaks. */
+function followPlayer(audio, rows, turns, seconds, follow) {
+  const mark = (turn, speaking) => {
+    turn.speaking = speaking;
+    turn.box.classList.toggle("speaking", speaking);
+    turn.item.classList.toggle("speaking", speaking);
+    const list = turn.item.parentElement;
+    if (speaking) list.scrollTop = turn.item.offsetTop - list.offsetTop - list.clientHeight / 3;
+  };
+  const show = () => {
+    const now = audio.currentTime, speaking = new Set();
+    find("#timeline").style.setProperty("--at", now / seconds);
     for (const turn of turns) {
       const is = turn.start <= now && now < turn.end;
       if (is) speaking.add(turn.at);
-      if (is === turn.speaking) continue;
-      turn.speaking = is;
-      turn.box.classList.toggle("speaking", is);
-      turn.item.classList.toggle("speaking", is);
-      const list = turn.item.parentElement;
-      if (is) list.scrollTop = turn.item.offsetTop - list.offsetTop - list.clientHeight / 3;
+      if (is !== turn.speaking) mark(turn, is);
     }
     rows.forEach(({ row }, at) => row.classList.toggle("speaking", speaking.has(at)));
-    find("#now").textContent = [...speaking].map((at) => nameOf(rows[at].speaker)).join(", ");
+    find("#now").textContent = [...speaking].map((at) => rows[at].name.value).join(", ");
     find("#now").className = speaking.size ? `c${Math.min(...speaking) % COLOURS}` : "quiet";
-    if (!audio.paused) {
-      follow();
-      requestAnimationFrame(showMoment);
-    }
-  }
-  for (const event of ["play", "seeked", "timeupdate"]) audio.addEventListener(event, showMoment);
+    if (audio.paused) return;
+    follow();
+    requestAnimationFrame(show);
+  };
   const complain = () => {
     find("#now").textContent = "The recording was deleted, or this browser cannot play it.";
   };
+  for (const event of ["play", "seeked", "timeupdate"]) audio.addEventListener(event, show);
   audio.addEventListener("error", complain);
-  showMoment();
+  show();
   if (audio.error) complain();
 }
 
