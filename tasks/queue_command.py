@@ -15,7 +15,8 @@ from tasks.budget import Ledger
 from tasks.console import json_line, local_time, make_console
 from tasks.orders import Order
 from tasks.output import print_line
-from tasks.queue_view import Overflow, QueueView
+from tasks.queue_facts import Overflow
+from tasks.queue_view import QueueView
 from tasks.refresh import LEAST_SECONDS, is_screen, watch
 from tasks.server import connect
 from tasks.settings import Settings, current_settings
