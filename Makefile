@@ -38,10 +38,10 @@ test: $(READY) ## Real server, real workers, real model; about eight minutes on 
 test-overflow: $(READY) ## The way to RunPod and back against an emulated one, with a matrix of faults; MATRIX=all runs all of it
 	@MATRIX=$(MATRIX) $(BIN)/python -m pytest -n 3 tests/overflow
 
-test-operations: $(READY) ## What the operator uses: doctor, health check, pause and drain, lost GPUs, metrics, Flower; five minutes
+test-operations: $(READY) ## What the operator uses: doctor, health check, pause and drain, lost GPUs, metrics, Flower, webhooks; five minutes
 	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/operations
 
-test-commands: $(READY) ## The commands at a terminal: views that refresh, the Tab key in bash (zsh and fish, where there are), exit codes
+test-commands: $(READY) ## The command line, as a person and a script use it: views that refresh, the Tab key in bash (zsh and fish, where there are), exit codes
 	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/commands
 
 test-flower: $(READY) ## Flower's pages in a real Chromium (Debian: apt-get install chromium); SCREENSHOTS=1 renews docs/

@@ -73,6 +73,9 @@ class LastingResults(ResultConsumer):  # type: ignore[misc]
     """
 
     _lost_at: float | None = None
+    """Since when Redis has not answered."""
+    _is_deaf: bool = False
+    """Whether the subscription went with it, and is to be made anew."""
     _look_at: float = 0.0
 
     @contextmanager
@@ -84,47 +87,55 @@ class LastingResults(ResultConsumer):  # type: ignore[misc]
             self._lose(error)
 
     def on_wait_for_pending(self, result: Any, **options: Any) -> None:
-        """Look at what is there already, if Redis is."""
-        with self.reconnect_on_error():
+        """Look at what is there already, if Redis is. With each wait patience begins anew."""
+        try:
             super().on_wait_for_pending(result, **options)
-            self._look_at = time.monotonic() + LOOK_SECONDS
+        except (*PASSING, QueueUnavailable) as error:
+            if self._is_over:
+                self._lost_at = None
+            self._lose(error)
+        else:
+            self._lost_at, self._look_at = None, time.monotonic() + LOOK_SECONDS
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Celery's, or a look at what was not heard of.
 
         Raises:
-            QueueUnavailable: Redis has been away for `OUTAGE_SECONDS`; another wait begins anew.
+            QueueUnavailable: Redis has been away for `OUTAGE_SECONDS`.
         """
-        if not self._is_lost and time.monotonic() < self._look_at:
+        if not self._is_deaf and time.monotonic() < self._look_at:
             super().drain_events(timeout)
             return
         with self._locked(), self.reconnect_on_error():
-            if self._is_lost:
+            if self._is_deaf:
                 self._reconnect_pubsub()
-                self._lost_at, self._look_at = None, time.monotonic() + RETRY_SECONDS
+                self._is_deaf, wait_seconds = False, RETRY_SECONDS
             else:
                 self._look()
-        if self._is_lost:
+                wait_seconds = LOOK_SECONDS
+            self._lost_at, self._look_at = None, time.monotonic() + wait_seconds
+        if self._is_deaf:
             time.sleep(RETRY_SECONDS if timeout is None else min(timeout, RETRY_SECONDS))
 
     @property
-    def _is_lost(self) -> bool:
-        return self._lost_at is not None
+    def _is_over(self) -> bool:
+        """Whether the outage has lasted for longer than anybody waits."""
+        return self._lost_at is not None and time.monotonic() - self._lost_at > OUTAGE_SECONDS
 
     def _look(self) -> None:
         if wanted := list(self.subscribed_to):
             for meta in filter(None, self.backend.client.mget(wanted)):
                 self.on_state_change(self._decode_result(meta), None)
-        self._look_at = time.monotonic() + LOOK_SECONDS
 
     def _lose(self, error: Exception) -> None:
-        now = time.monotonic()
-        if self._lost_at is None:
-            self._lost_at = now
-            logger.warning("waits for Redis, which has the results: %s", error)
-        elif now - self._lost_at > OUTAGE_SECONDS:
-            self._lost_at = now
+        self._is_deaf = True
+        if self._is_over:
+            if isinstance(error, QueueUnavailable):
+                raise error
             raise QueueUnavailable(f"Redis cannot be used: {error or type(error).__name__}") from None
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            logger.warning("waits for Redis, which has the results: %s", error)
 
 
 class WaitingBackend(RedisBackend):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from diarization.errors import InvalidJob
-from tasks.producer import SubmittedTask, untold
+from tasks.producer import SubmittedTask
 from tasks.record import JobRecord, State
+from tasks.records import once_told, untold
 
 _OF_THE_OLD_GROUP = ("chord", "group_id", "group_index")
 """An old chord has counted the job as failed, and must not count it again."""
@@ -27,7 +28,8 @@ def replay(task: SubmittedTask, record: JobRecord) -> None:
         for job_id in filter(None, (record.id, *steps)):
             task.backend.forget(job_id)
     kept = {name: value for name, value in options.items() if name not in _OF_THE_OLD_GROUP}
-    outcome = task.records.replay(record, {**record.ticket, "options": kept})
+    ticket = {**record.ticket, "options": kept}
+    outcome = once_told(lambda: task.records.replay(record, ticket))
     if outcome == "untold":
         raise untold(record.id)
     if outcome != "due":
@@ -40,7 +42,7 @@ def discard(task: SubmittedTask, record: JobRecord) -> None:
     Raises:
         InvalidJob: It is no dead letter (any more).
     """
-    outcome = task.records.delete(record.id, State.DEAD)
+    outcome = once_told(lambda: task.records.delete(record.id, State.DEAD))
     if outcome == "untold":
         raise untold(record.id)
     if outcome != "deleted":

@@ -19,7 +19,7 @@ from tasks.foresight import Foresight
 from tasks.job import ANYWHERE, BATCH_PRIORITY, LOCAL, RUNPOD, JobRequest
 from tasks.job_result import JobResult
 from tasks.record import State, raisable
-from tasks.records import Records
+from tasks.records import Records, once_told, untold
 from tasks.schedule import Schedule
 from tasks.server import connect, reachable
 from tasks.settings import Settings, current_settings
@@ -40,11 +40,6 @@ _TIES = ("link", "link_error", "chain", "chord", "group_id", "group_index", "rep
 def another_request(submission: Submission) -> InvalidJob:
     """The error of an idempotency key that belongs to another request."""
     return InvalidJob(f"idempotency_key= belongs to job {submission.job_id}, which asks for something else")
-
-
-def untold(job_id: str) -> InvalidJob:
-    """The error of a job that must be there until Celery has been told of its end."""
-    return InvalidJob(f"job {job_id} has just ended, and who waits for it is being told: try again in a moment")
 
 
 class SubmittedTask(Task[Any, Any]):
@@ -199,7 +194,7 @@ class SubmittedTask(Task[Any, Any]):
             QueueUnavailable: Redis cannot be reached.
         """
         job_id = job if isinstance(job, str) else job.id
-        outcome = self.records.delete(job_id)
+        outcome = once_told(lambda: self.records.delete(job_id))
         if outcome == "untold":
             raise untold(job_id)
         if outcome not in ("deleted", "missing"):

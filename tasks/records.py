@@ -7,11 +7,20 @@ grows with each start; a write that carries an older token is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diarization.errors import AttemptsExhausted, Cancelled, DiarizationError, Expired, NoRoom, TransientError
+from diarization.errors import (
+    AttemptsExhausted,
+    Cancelled,
+    DiarizationError,
+    Expired,
+    InvalidJob,
+    NoRoom,
+    TransientError,
+)
 from tasks.record import JobRecord, State, describe, end_of
 from tasks.remote import RemoteRun
 from tasks.server import connect, load_scripts, reachable
@@ -21,6 +30,8 @@ from tasks.submission import NewJob, Submission, seconds_text
 
 SCRIPTS = Path(__file__).with_name("scripts")
 CLAIM_SECONDS = 30
+TOLD_SECONDS = 5.0
+"""So long it may take from a job's end in its record until Celery has been told of it, where nothing is broken."""
 PAGE_JOBS = 200
 """So many records are read at once: the results in them are about 100 kB each."""
 
@@ -260,3 +271,16 @@ class Records:
     def _call(self, script: str, job_id: str, *arguments: Any) -> Any:
         with reachable():
             return self._scripts[script](args=[self._prefix, job_id, *arguments])
+
+
+def once_told(act: Callable[[], str]) -> str:
+    """What `act` gives as soon as Celery has been told of the job's end: a moment after whoever waited for it was."""
+    deadline = time.monotonic() + TOLD_SECONDS
+    while (outcome := act()) == "untold" and time.monotonic() < deadline:
+        time.sleep(TOLD_SECONDS / 50)
+    return outcome
+
+
+def untold(job_id: str) -> InvalidJob:
+    """The error of a job that must be there until Celery has been told of its end."""
+    return InvalidJob(f"job {job_id} has just ended, and who waits for it is being told: try again in a moment")

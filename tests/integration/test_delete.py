@@ -55,11 +55,9 @@ def test_a_job_that_has_not_ended_is_not_deleted(module_redis: Redis) -> None:
     with pytest.raises(InvalidJob, match="is queued: cancel it"):
         diarize.delete(waiting)
     diarize.cancel(job.id)
+    wait_until(lambda: record(job).state is State.CANCELLED)
     diarize.cancel(waiting.id)
-    with pytest.raises(InvalidJob, match="is being told"):
-        diarize.delete(waiting)
     for one in (job, waiting):
-        wait_until(lambda one=one: record(one).answered)
         assert diarize.delete(one)
         assert not traces(module_redis, str(one.id))
 
