@@ -72,7 +72,7 @@ def test_curl(emulator: Emulator, page: str) -> None:
 
     def ended() -> Any:
         told, health = answers("/status/", JOB_ID=accepted["id"])
-        assert health["workers"]["idle"] + health["workers"]["running"] == 1
+        assert health["workers"]["idle"] + health["workers"]["running"] <= 1, "it may be starting"
         assert told["status"] in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED"), told
         return told if told["status"] == "COMPLETED" else None
 
