@@ -153,8 +153,9 @@ def test_it_waits_for_redis_and_keeps_its_history(tmp_path: Path) -> None:
     with running_flower(log, **settings) as flower:
         wait_until(lambda: "waits for Redis" in flower.log)
         assert flower.ask("/tasks").status == 200
-        with EmbeddedValkey(tmp_path, port=port):
+        with EmbeddedValkey(tmp_path, port=port) as running, Redis.from_url(running.url) as client:
             wait_until(lambda: "hears from Redis again" in flower.log)
+            wait_until(lambda: client.pubsub_numpat() > 0, what="it listens")
         wait_until(lambda: flower.log.count("waits for Redis") == 2)
         assert flower.ask("/broker").status == 200
         with EmbeddedValkey(tmp_path, port=port) as running, Redis.from_url(running.url) as client:
