@@ -5,7 +5,7 @@ from __future__ import annotations
 from diarization.errors import InvalidJob
 from tasks.producer import SubmittedTask
 from tasks.record import JobRecord, State
-from tasks.records import once_told, untold
+from tasks.records import once_told
 
 _OF_THE_OLD_GROUP = ("chord", "group_id", "group_index")
 """An old chord has counted the job as failed, and must not count it again."""
@@ -29,9 +29,7 @@ def replay(task: SubmittedTask, record: JobRecord) -> None:
             task.backend.forget(job_id)
     kept = {name: value for name, value in options.items() if name not in _OF_THE_OLD_GROUP}
     ticket = {**record.ticket, "options": kept}
-    outcome = once_told(lambda: task.records.replay(record, ticket))
-    if outcome == "untold":
-        raise untold(record.id)
+    outcome = once_told(record.id, lambda: task.records.replay(record, ticket))
     if outcome != "due":
         raise InvalidJob(f"job {record.id} is no dead letter: {outcome}")
 
@@ -42,9 +40,7 @@ def discard(task: SubmittedTask, record: JobRecord) -> None:
     Raises:
         InvalidJob: It is no dead letter (any more).
     """
-    outcome = once_told(lambda: task.records.delete(record.id, State.DEAD))
-    if outcome == "untold":
-        raise untold(record.id)
+    outcome = once_told(record.id, lambda: task.records.delete(record.id, State.DEAD))
     if outcome != "deleted":
         raise InvalidJob(f"job {record.id} is no dead letter: {outcome}")
     task.backend.forget(record.id)

@@ -19,7 +19,7 @@ from tasks.foresight import Foresight
 from tasks.job import ANYWHERE, BATCH_PRIORITY, LOCAL, RUNPOD, JobRequest
 from tasks.job_result import JobResult
 from tasks.record import State, raisable
-from tasks.records import Records, once_told, untold
+from tasks.records import Records, once_told
 from tasks.schedule import Schedule
 from tasks.server import connect, reachable
 from tasks.settings import Settings, current_settings
@@ -194,9 +194,7 @@ class SubmittedTask(Task[Any, Any]):
             QueueUnavailable: Redis cannot be reached.
         """
         job_id = job if isinstance(job, str) else job.id
-        outcome = once_told(lambda: self.records.delete(job_id))
-        if outcome == "untold":
-            raise untold(job_id)
+        outcome = once_told(job_id, lambda: self.records.delete(job_id))
         if outcome not in ("deleted", "missing"):
             raise InvalidJob(f"job {job_id} is {outcome}: cancel it, and delete it once it has ended")
         with reachable():

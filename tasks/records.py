@@ -273,14 +273,15 @@ class Records:
             return self._scripts[script](args=[self._prefix, job_id, *arguments])
 
 
-def once_told(act: Callable[[], str]) -> str:
-    """What `act` gives as soon as Celery has been told of the job's end: a moment after whoever waited for it was."""
+def once_told(job_id: str, act: Callable[[], str]) -> str:
+    """What `act` gives as soon as Celery has been told of the job's end: a moment after whoever waited for it was.
+
+    Raises:
+        InvalidJob: Nobody has told it within `TOLD_SECONDS`.
+    """
     deadline = time.monotonic() + TOLD_SECONDS
-    while (outcome := act()) == "untold" and time.monotonic() < deadline:
+    while (outcome := act()) == "untold":
+        if time.monotonic() >= deadline:
+            raise InvalidJob(f"job {job_id} has just ended, and who waits for it is being told: try again in a moment")
         time.sleep(TOLD_SECONDS / 50)
     return outcome
-
-
-def untold(job_id: str) -> InvalidJob:
-    """The error of a job that must be there until Celery has been told of its end."""
-    return InvalidJob(f"job {job_id} has just ended, and who waits for it is being told: try again in a moment")
