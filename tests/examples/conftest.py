@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
 from redis import Redis
 
 from tasks.valkey import EmbeddedValkey
+from tests.browser import Visit, chromium
 from tests.flask_app import RunningApp, running_app
-from tests.flower.conftest import FLAGS
 from tests.processes import ROOT, Worker
 from tests.servers import LOOPBACK, Certificate, tls_in_front_of
 
@@ -27,8 +25,6 @@ GUIDE = {"RUNPOD_API_KEY": "CANARY-runpod-key", "RUNPOD_ENDPOINT_ID": "abc123", 
 """What the guide has a Flask app set, beside REDIS_URL. An app that submits jobs needs none of it, and may have it."""
 
 EXAMPLES = ROOT / "examples"
-
-Visit = Callable[..., Page]
 
 
 def run_example(name: str, *arguments: str, code: int = 0, given: str = "", **settings: str) -> CompletedProcess[str]:
@@ -110,26 +106,7 @@ def real_app(real_queue: RealQueue, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def visit(tmp_path: Path) -> Iterator[Visit]:
     """Opens a page in a browser of its own, and fails where a script of it does; `visit(url, color_scheme="dark")`."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium here: apt-get install chromium")
     errors: list[Any] = []
-    with sync_playwright() as playwright:
-
-        def open_page(url: str, **options: Any) -> Page:
-            profile = tmp_path / f"profile{len(contexts)}"
-            options = {"viewport": {"width": 1200, "height": 900}, **options}
-            context = playwright.chromium.launch_persistent_context(
-                profile, executable_path=chromium, args=FLAGS, **options
-            )
-            contexts.append(context)
-            page = context.pages[0]
-            page.on("pageerror", lambda error: errors.append(error))
-            page.goto(url)
-            return page
-
-        contexts: list[Any] = []
-        yield open_page
-        for context in contexts:
-            context.close()
+    with chromium(tmp_path, errors.append) as open_page:
+        yield lambda url, **options: open_page(url, **{"viewport": {"width": 1200, "height": 900}, **options})
     assert errors == []

@@ -24,7 +24,7 @@ from benchmarks.make_meeting import POOL, SAMPLE_RATE, mix
 from diarization.scoring import read_rttm
 from tasks.record import State
 from tasks.valkey import EmbeddedValkey
-from tests.examples.conftest import Visit
+from tests.browser import Visit
 from tests.flask_app import RunningApp, running_app
 from tests.jobs import record
 from tests.processes import ROOT, Worker

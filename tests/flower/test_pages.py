@@ -17,7 +17,7 @@ from redis import Redis
 
 from diarization.errors import RecordingNotFound
 from tasks.diarize import diarize
-from tests.flower.conftest import Visit
+from tests.browser import Visit
 from tests.monitored import RunningFlower, running_flower
 from tests.processes import ROOT, Worker
 
