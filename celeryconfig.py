@@ -85,9 +85,12 @@ task_time_limit = int(
 task_send_sent_event = True
 worker_send_task_events = True
 
-# One child and one model, unless told otherwise; spawn, because CUDA does not survive a fork. A bridge only waits.
+# A worker that is not told how many children it has looks whether there is a GPU (`tasks/worker.py`). Spawn, as CUDA
+# does not survive a fork. A bridge only waits.
 worker_pool = {"gpu": "prefork", "bridge": "threads"}[_settings.worker_role]
-worker_concurrency = {"gpu": 1, "bridge": _settings.overflow_max_in_flight}[_settings.worker_role]
+worker_concurrency = {"gpu": _settings.diarization_jobs_per_gpu, "bridge": _settings.overflow_max_in_flight}[
+    _settings.worker_role
+]
 worker_pool_start_method = "spawn"
 worker_proc_alive_timeout = _settings.queue_start_timeout_seconds
 worker_hijack_root_logger = True

@@ -22,7 +22,7 @@ SAME = (
     *("broker_url", "redis_socket_timeout", "redis_socket_connect_timeout", "redis_socket_keepalive"),
     *("broker_connection_retry_on_startup", "worker_detect_quorum_queues", "task_acks_late", "task_track_started"),
     *("task_send_sent_event", "worker_send_task_events", "worker_prefetch_multiplier", "worker_disable_prefetch"),
-    *("worker_pool", "worker_concurrency", "worker_pool_start_method", "task_default_priority", "result_expires"),
+    *("worker_pool", "worker_pool_start_method", "task_default_priority", "result_expires"),
 )
 
 app = Celery("plain", set_as_current=False)
@@ -31,6 +31,7 @@ app.conf.update(
     broker_transport_options={**ours.conf.broker_transport_options, "global_keyprefix": PREFIX},
     result_backend_transport_options={**ours.conf.result_backend_transport_options, "global_keyprefix": PREFIX},
     task_default_queue=ANYWHERE,
+    worker_concurrency=1,
 )
 
 

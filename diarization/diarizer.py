@@ -66,6 +66,8 @@ class DiarizerOptions:
         max_audio_seconds: A longer recording is refused.
         download_timeout_seconds: For a whole download.
         stall_timeout_seconds: Without a byte from the server.
+        device_lock: A file that is the same for all processes that share the device, and compute one at a time; None
+            where there is one alone.
     """
 
     model: str
@@ -79,3 +81,4 @@ class DiarizerOptions:
     max_audio_seconds: float = 12 * 3600.0
     download_timeout_seconds: float = 3600.0
     stall_timeout_seconds: float = 30.0
+    device_lock: Path | None = None

@@ -88,7 +88,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def resident_bytes(proc: Path = Path("/proc")) -> int:
-    """What this process holds of the machine's memory now; 0 where the machine does not say."""
-    pages = _text(proc / "self" / "statm").split()
+def resident_bytes(pid: int | None = None, proc: Path = Path("/proc")) -> int:
+    """What a process, this one where none is named, holds of the machine's memory now; 0 where that is not known."""
+    pages = _text(proc / str(pid or "self") / "statm").split()
     return int(pages[1]) * resource.getpagesize() if len(pages) > 1 else 0

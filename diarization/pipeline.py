@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
@@ -28,6 +29,7 @@ from diarization.chunkwise import convolve_chunkwise
 from diarization.clustering import bound_clustering
 from diarization.decode import SAMPLE_RATE, decode
 from diarization.device import choose_device, device_failure, gpu_name
+from diarization.device_lock import DeviceLock
 from diarization.diarizer import DiarizerOptions, Report
 from diarization.download import download, sweep_leftovers
 from diarization.hub import LoadedPipeline, load_pipeline
@@ -86,6 +88,7 @@ class PyannoteDiarizer:
         self._pipeline = loaded.pipeline
         self.device = device
         self._options = options
+        self._lock = DeviceLock(options.device_lock)
         self.provenance = Provenance(
             model=loaded.name,
             revision=loaded.revision,
@@ -171,12 +174,12 @@ class PyannoteDiarizer:
             DeviceLost: The GPU failed, for good where this process is concerned.
             Cancelled: Raised by `report`.
         """
-        watch = StageWatch(report)
-        try:
+        with ExitStack() as networks:
+            networks.enter_context(self._lock.held(lambda: report("segmentation", 0, 0)))
+            networks.callback(self._give_memory_back)
+            watch = StageWatch(report, networks_done=networks.close)
             with self._clustering.told_to(watch.clustering):
                 output = self._on_device(lambda: self._apply(samples, hints, watch)) if len(samples) else None
-        finally:
-            self._give_memory_back()
         watch.finish()
         answer = output.serialize() if output else {"diarization": [], "exclusive_diarization": []}
         segments = tuple(Turn(**turn) for turn in answer["diarization"])

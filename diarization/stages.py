@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,8 +24,15 @@ class StageWatch:
 
     _STAGES: ClassVar = {"segmentation": "segmentation", "embeddings": "embedding"}
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, networks_done: Callable[[], object] = lambda: None) -> None:
+        """Begin with the first stage.
+
+        Args:
+            report: Hears of progress.
+            networks_done: Called as soon as the embeddings are there: what follows needs no device.
+        """
         self._report = report
+        self._networks_done = networks_done
         self._since = time.perf_counter()
         self.stage_seconds: dict[str, float] = {}
         self.segmentation: SlidingWindowFeature | None = None
@@ -51,6 +58,7 @@ class StageWatch:
             self.segmentation = artifact
         else:
             self.embeddings = artifact
+            self._networks_done()
             self._report("clustering", 0, 1)
 
     def clustering(self, done: int, total: int) -> None:

@@ -185,7 +185,7 @@ class GuardedTask(ArrivingTask):
         """Who else hears of progress: of a bridge nobody, whose memory is not what the job needs."""
         if self.settings.worker_role == "bridge":
             return []
-        room = Room(self._registry, record.needs_bytes)
+        room = Room(self._registry, self.pulse, record.needs_bytes)
         return [self.pulse, room] if self.pulse else [room]
 
     @contextmanager

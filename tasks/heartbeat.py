@@ -56,6 +56,7 @@ class Heartbeat:
         self._intake = intake
         self._vital_signs = vital_signs
         self._room_bytes: deque[int] = deque([0], maxlen=IDLE_BEATS)
+        self._accepted = 0
         self._index = settings.redis_key_prefix + "unacked_index"
 
     def beat(self) -> None:
@@ -67,15 +68,18 @@ class Heartbeat:
             self._redis.zadd(self._index, dict.fromkeys(tags, time.time()), xx=True)
         else:
             self._room_bytes.append(available_bytes())
-        self._facts = replace(self._now(), room_bytes=max(self._room_bytes), said_at=time.time())
-        self._records.renew(self._worker, self._facts.to_json(), [request.id for request in requests])
+        self._accepted = state.all_total_count[0]
+        self._facts = facts = replace(self._now(), room_bytes=max(self._room_bytes), said_at=time.time())
+        idle = facts.role == "gpu" and facts.taking and not facts.held
+        self._records.renew(self._worker, facts.to_json(), [request.id for request in requests], idle=idle)
         self._vital_signs.answered()
 
     def has_news(self) -> bool:
-        """Whether somebody may wait for what the next beat will say: the worker runs dry, or takes jobs again."""
+        """Whether somebody may wait for what the next beat will say: the worker is idle again, or takes jobs again."""
         now, said = self._now(), self._facts
         runs_dry = not now.taking and now.held != said.held
-        return runs_dry or (now.taking, now.heard_at) != (said.taking, said.heard_at)
+        is_idle_again = not now.held and self._accepted != state.all_total_count[0]
+        return runs_dry or is_idle_again or (now.taking, now.heard_at) != (said.taking, said.heard_at)
 
     def _now(self) -> WorkerFacts:
         # In this order: what the main loop knows later is newer, and an answer that it has read is a job that is held.

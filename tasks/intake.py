@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from tasks.orders import OrderBook, Orders
 
@@ -22,9 +23,18 @@ class Intake:
         holds: For the main loop: ask nothing more for the moment, because the consumers are about to change.
     """
 
-    def __init__(self, worker: str, *, role: str) -> None:
+    def __init__(self, worker: str, *, role: str, held: Callable[[], int]) -> None:
+        """Begin.
+
+        Args:
+            worker: Its full name.
+            role: `gpu` or `bridge`.
+            held: How many jobs it has.
+        """
         self._worker = worker
         self._is_bridge = role == "bridge"
+        self._held = held
+        self._others_idle = True
         self._orders: Orders | None = None
         self._broken = ""
         self._said = ""
@@ -36,6 +46,13 @@ class Intake:
         """Hear what the operator wants now; while Redis is away, what was wanted last still holds."""
         self._orders = book.read()
         self._say(self.refuses)
+
+    def look_round(self, others_idle: Callable[[str], bool]) -> None:
+        """See whether another GPU worker has nothing to do: a job would start later here, beside one that runs.
+
+        Until the first look after this worker's first job has begun, another one may have.
+        """
+        self._others_idle = not self._held() or others_idle(self._worker)
 
     def breaks(self, why: str) -> None:
         """Nothing can be done here now, for that reason; an empty one takes it back."""
@@ -75,7 +92,8 @@ class Intake:
         self.is_closed = bool(self.refuses) and not awaits_answer
         if not awaits_answer:
             self.asked_at = time.monotonic()
-        return awaits_answer or not (self.is_closed or self.holds)
+        leaves_it = not self._is_bridge and self._others_idle and self._held() > 0
+        return awaits_answer or not (self.is_closed or self.holds or leaves_it)
 
     def _say(self, why: str) -> None:
         if why != self._said and (self._broken or self._orders is not None):

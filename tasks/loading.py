@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from diarization.diarizer import Diarizer
@@ -22,8 +24,12 @@ class Provider(Protocol):
         """The diarizer for that job."""
 
 
-def load(settings: Settings) -> Diarizer:
+def load(settings: Settings, device_lock: Path | None = None) -> Diarizer:
     """Load the diarizer that DIARIZATION_DIARIZER names; `loaded` has it from then on.
+
+    Args:
+        settings: What it is loaded with.
+        device_lock: See `DiarizerOptions`.
 
     Raises:
         ModelUnavailable: It cannot be loaded; the message says why and what to do.
@@ -37,7 +43,7 @@ def load(settings: Settings) -> Diarizer:
         raise ModelUnavailable(f"{target} cannot be imported: {error}{hint}") from error
     except (ImportError, AttributeError) as error:
         raise ModelUnavailable(f"{target} cannot be imported: {error}") from error
-    diarizer: Diarizer = function(settings.diarizer_options())
+    diarizer: Diarizer = function(replace(settings.diarizer_options(), device_lock=device_lock))
     use(diarizer)
     return diarizer
 

@@ -124,9 +124,12 @@ class Records:
             self._call("take", job_id, ticket_number, worker, attempts, self._retention_seconds, *stored, lease, role)
         )
 
-    def renew(self, worker: str, facts: str, job_ids: Sequence[str]) -> int:
-        """`worker` lives, and is what `facts` (JSON) say: renew the leases of the jobs that it runs; how many."""
-        return int(self._call("renew", "", worker, self._settings.queue_lease_seconds, facts, *job_ids))
+    def renew(self, worker: str, facts: str, job_ids: Sequence[str], *, idle: bool) -> int:
+        """`worker` lives, and is what `facts` (JSON) say: renew the leases of the jobs that it runs; how many.
+
+        An `idle` one would take a job at once, and has none.
+        """
+        return int(self._call("renew", "", worker, self._settings.queue_lease_seconds, facts, int(idle), *job_ids))
 
     def hand_back(
         self,

@@ -104,6 +104,14 @@ class Registry:
         alive = [(name, seen_at) for name, seen_at in seen if seen_at >= since and name in facts]
         return {name: WorkerFacts.parse(facts[name], speeds.get(name), seen_at) for name, seen_at in alive}
 
+    def others_idle(self, worker: str) -> bool:
+        """Whether a GPU worker other than that one has said within a lease that it has no job, and takes any."""
+        with reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(self._prefix + "fleet:idle", 0, 1, desc=True, withscores=True)
+            (seconds, _), latest = pipe.execute()
+        return any(name != worker and said_at >= seconds - self._lease_seconds for name, said_at in latest)
+
     def known(self) -> list[str]:
         """Workers that live, or have lived within the last hour; by name."""
         with reachable():
@@ -119,5 +127,6 @@ class Registry:
             if gone:
                 self._redis.hdel(self._prefix + "fleet:workers", *gone)
                 self._redis.hdel(self._prefix + "fleet:speeds", *gone)
+                self._redis.zrem(self._prefix + "fleet:idle", *gone)
                 self._redis.zrem(key, *gone)
         return [str(one) for one in gone]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diarization.errors import DoesNotFit, NoRoom, QueueUnavailable
 from diarization.memory import available_bytes, needed_bytes, resident_bytes
+from tasks.pulse import Pulse
 from tasks.registry import Registry
 
 GIGABYTE = 1e9
@@ -12,11 +13,12 @@ GIGABYTE = 1e9
 class Room:
     """Hears, while a recording is decoded, how long it is, and refuses it once it is clear that it does not fit."""
 
-    def __init__(self, registry: Registry, known_bytes: int | None) -> None:
+    def __init__(self, registry: Registry, pulse: Pulse | None, known_bytes: int | None) -> None:
         """Begin an attempt.
 
         Args:
             registry: Who else could take the job.
+            pulse: Knows of the worker's other children; None where there are none.
             known_bytes: What an earlier attempt found that the job needs.
 
         Raises:
@@ -24,6 +26,7 @@ class Room:
             DoesNotFit: No worker has as much.
         """
         self._registry = registry
+        self._pulse = pulse
         self._held_bytes = resident_bytes()
         if known_bytes is not None:
             self._check(known_bytes)
@@ -40,7 +43,7 @@ class Room:
 
     def _check(self, needed: int) -> None:
         taken = max(0, resident_bytes() - self._held_bytes)
-        free = available_bytes()
+        free = available_bytes() - (self._pulse.claimed_bytes() if self._pulse else 0)
         if needed - taken <= free:
             return
         try:

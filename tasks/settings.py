@@ -69,6 +69,13 @@ class Settings(BaseSettings):
     diarization_device: str = Field(
         default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="`auto`, `cpu`, `cuda` or `cuda:N`."
     )
+    diarization_jobs_per_gpu: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        description="Jobs that a worker runs side by side: one computes while the others are fetched, decoded and "
+        "clustered. Each has a process with a model of its own. 2 on a GPU, 1 on a CPU.",
+    )
     diarization_gpu_seats_dir: Path | None = Field(
         default=None,
         description="Where the workers of one host note which GPU each has taken, so that each has its own; containers "
@@ -273,6 +280,11 @@ class Settings(BaseSettings):
         Not `tempfile.gettempdir()`, which tries to write: on a full disk a health check would look elsewhere.
         """
         return self.queue_runtime_dir or Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
+
+    @property
+    def hides_gpus(self) -> bool:
+        """Whether the environment keeps all GPUs from CUDA: an empty value does, which is none to pydantic."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
 
     def diarizer_options(self) -> DiarizerOptions:
         """What the diarizer is loaded with."""

@@ -15,6 +15,7 @@ from celery.worker import state
 from celery.worker.components import Pool
 from redis.exceptions import AuthenticationError, RedisError
 
+from diarization.device_lock import PROCESSES_PER_GPU
 from diarization.errors import DiarizationError, InternalError
 from tasks.celery import app
 from tasks.chores import Chores
@@ -81,7 +82,11 @@ def be_patient() -> None:
 def _take_role(**_: Any) -> None:
     """In the main process, before anything connects."""
     be_patient()
-    app.amqp.queues.select(list(QUEUES[current_settings().worker_role]))
+    settings = current_settings()
+    app.amqp.queues.select(list(QUEUES[settings.worker_role]))
+    if app.conf.worker_concurrency is None:
+        on_cpu = settings.diarization_device == "cpu" or settings.hides_gpus or not list_gpus()
+        app.conf.worker_concurrency = 1 if on_cpu else PROCESSES_PER_GPU
 
 
 @signals.after_setup_logger.connect
@@ -105,7 +110,7 @@ def _prepare_child(**_: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - written, for torch, which is not loaded yet
     try:
         started, losses = time.monotonic(), Losses(gate)
-        diarizer = load(settings)
+        diarizer = load(settings, gate.folder / "device.lock")
         losses.compare(about(diarizer))
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         GuardedTask.losses = losses
@@ -143,7 +148,7 @@ class GateStep(bootsteps.StartStopStep):
             raise SystemExit(EXIT_UNUSABLE) from None
         atexit.register(self._gate.remove)  # not sooner: a child that ends its job still writes there
         worker = worker_name(parent.hostname, os.getpid())
-        self._intake = parent.intake = Intake(worker, role=settings.worker_role)
+        self._intake = parent.intake = Intake(worker, role=settings.worker_role, held=_jobs_held)
         stale_after_seconds = max(LEAST_STALE_SECONDS, 2.0 * settings.queue_lease_seconds)
         self._vital_signs = parent.vital_signs = VitalSigns(
             self._gate.folder, worker, settings.worker_role, stale_after_seconds
@@ -231,8 +236,9 @@ class BeatStep(bootsteps.StartStopStep):
             settings.worker_role, children=parent.concurrency, precision=precision, version=code_version(), **said
         )
         intake, book = parent.intake, OrderBook(client, settings)
+        registry = Registry(client, settings)
         heartbeat = Heartbeat(records, client, settings, worker, facts, intake, parent.vital_signs)
-        chores = Chores(app, records, Registry(client, settings), client, settings, worker)
+        chores = Chores(app, records, registry, client, settings, worker)
         webhooks = Webhooks(records, client, settings)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         beats = Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat)
@@ -240,6 +246,8 @@ class BeatStep(bootsteps.StartStopStep):
 
         def hear() -> None:
             intake.look(book)
+            if settings.worker_role == "gpu" and parent.concurrency > 1:
+                intake.look_round(registry.others_idle)
             if heartbeat.has_news():
                 beats.wake()
 
@@ -275,7 +283,7 @@ def _leave(bridge: Bridge, grace_seconds: float) -> None:
 
 def _take_gpu(settings: Settings) -> Seat | None:
     """A GPU for the children of this worker, which start after this; None where there is no choice."""
-    told = settings.cuda_visible_devices is not None or settings.diarization_device not in ("auto", "cuda")
+    told = settings.cuda_visible_devices or settings.hides_gpus or settings.diarization_device not in ("auto", "cuda")
     gpus = [] if told or settings.worker_role != "gpu" else list_gpus()
     if not gpus:
         return None
@@ -288,6 +296,10 @@ def _take_gpu(settings: Settings) -> Seat | None:
     with_whom = f"shared with {seat.others} more" if seat.others else "its own"
     logger.info("works on %s (%s), %s", seat.gpu.name, seat.gpu.uuid, with_whom)
     return seat
+
+
+def _jobs_held() -> int:
+    return len(state.reserved_requests)
 
 
 def _heed_signals() -> None:

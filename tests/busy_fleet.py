@@ -31,7 +31,7 @@ PROGRESS = (("embedding", 62.0), ("segmentation", 38.0), ("embedding", 11.0), ("
 def announce(redis: Redis, node: str, facts: WorkerFacts, seconds_per_audio_hour: float | None = None) -> str:
     """A worker that lives from now on, for as long as a lease; its name in records."""
     worker = worker_name(node, 4711)
-    diarize.records.renew(worker, facts.to_json(), [])
+    diarize.records.renew(worker, facts.to_json(), [], idle=False)
     if seconds_per_audio_hour:
         work = {stage: share * 2 * seconds_per_audio_hour for stage, share in SHARES.items()}
         speed = Speed(2 * HOUR, 2 * seconds_per_audio_hour, work)

@@ -21,9 +21,10 @@ OURS = ("DIARIZATION_", "QUEUE_", "OVERFLOW_", "WEBHOOK_", "RUNPOD_", "REDIS_", 
 
 
 def forget_settings() -> None:
-    """A developer's shell must not change what is tested or measured."""
+    """A developer's shell must not change what is tested or measured, nor must their GPU."""
     for name in [name for name in os.environ if name.startswith(OURS)]:
         del os.environ[name]
+    os.environ["DIARIZATION_JOBS_PER_GPU"] = "1"
 
 
 def run_cli(*arguments: str, code: int = 0, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:

@@ -58,6 +58,7 @@ if not remote and tonumber(field('attempts')) >= tonumber(ARGV[5]) then
   return 'dead'
 end
 move('running')
+redis.call('ZREM', prefix .. 'fleet:idle', ARGV[4])
 redis.call('ZADD', prefix .. 'leases', now + ARGV[10], id)
 if not remote then
   redis.call('HINCRBY', key, 'attempts', 1)

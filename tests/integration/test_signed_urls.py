@@ -26,7 +26,7 @@ def signed(seconds: float) -> str:
 def fleet(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Redis:
     """One worker, which takes ten minutes for five hours of audio, and half an hour for what waits."""
     facts = WorkerFacts("gpu", device="cuda:0")
-    diarize.records.renew("gpu0@test (1)", facts.to_json(), [])
+    diarize.records.renew("gpu0@test (1)", facts.to_json(), [], idle=False)
     monkeypatch.delattr(diarize, "_foresight", raising=False)
     for _ in range(3):
         diarize.delay("http://example.com/before.mp3", expected_audio_seconds=FIVE_HOURS)

@@ -60,7 +60,35 @@ def test_each_worker_has_a_gpu_of_its_own_and_gives_it_back_when_it_is_killed(
     assert gpu_of(start_worker(**host)) == left
 
 
-@pytest.mark.parametrize("settings", [{"DIARIZATION_DEVICE": "cpu"}, {"DIARIZATION_DEVICE": "cuda:1"}])
+@pytest.mark.parametrize(
+    ("settings", "options", "children"),
+    [
+        ({}, (), 2),
+        ({"DIARIZATION_JOBS_PER_GPU": "3"}, (), 3),
+        ({"DIARIZATION_JOBS_PER_GPU": "3"}, ("-c", "1"), 1),
+        ({"DIARIZATION_DEVICE": "cpu"}, (), 1),
+        ({"CUDA_VISIBLE_DEVICES": ""}, (), 1),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, (), 2),
+        ({"PATH": os.environ["PATH"]}, (), 1),
+    ],
+)
+def test_a_worker_with_a_gpu_has_two_children_unless_it_is_told(
+    redis: Redis,
+    start_worker: Callable[..., Worker],
+    nvidia_smi: Callable[[str], str],
+    tmp_path: Path,
+    settings: dict[str, str],
+    options: tuple[str, ...],
+    children: int,
+) -> None:
+    host = {"DIARIZATION_JOBS_PER_GPU": "", "PATH": nvidia_smi(L4), "DIARIZATION_GPU_SEATS_DIR": tmp_path / "seats"}
+    worker = start_worker(options=options, **(host | settings))
+    assert len(worker.children) == children
+
+
+@pytest.mark.parametrize(
+    "settings", [{"DIARIZATION_DEVICE": "cpu"}, {"DIARIZATION_DEVICE": "cuda:1"}, {"CUDA_VISIBLE_DEVICES": ""}]
+)
 def test_a_worker_that_is_told_where_to_work_takes_no_seat(
     redis: Redis,
     start_worker: Callable[..., Worker],

@@ -48,8 +48,12 @@ def test_orders_read_as_a_sentence() -> None:
     assert f"paused {Order()}" == "paused by an operator"
 
 
+def intake_of(role: str, held: int = 0) -> Intake:
+    return Intake("w0@host (1)", role=role, held=lambda: held)
+
+
 def test_a_worker_takes_nothing_before_it_has_heard_its_orders() -> None:
-    intake = Intake("w0@host (1)", role="gpu")
+    intake = intake_of("gpu")
     assert not intake.may_read(awaits_answer=False)
     intake.look(Told(Orders()))
     assert intake.may_read(awaits_answer=False)
@@ -57,7 +61,7 @@ def test_a_worker_takes_nothing_before_it_has_heard_its_orders() -> None:
 
 
 def test_an_answer_that_is_on_its_way_is_read_before_the_intake_closes() -> None:
-    intake = Intake("w0@host (1)", role="gpu")
+    intake = intake_of("gpu")
     intake.look(Told(Orders(drained={"w0@host": Order()})))
     assert intake.may_read(awaits_answer=True)
     assert not intake.is_closed
@@ -66,7 +70,7 @@ def test_an_answer_that_is_on_its_way_is_read_before_the_intake_closes() -> None
 
 
 def test_a_pause_keeps_new_jobs_from_a_bridge_and_leaves_it_the_runs_that_are_there() -> None:
-    gpu, bridge = Intake("w0@host (1)", role="gpu"), Intake("b0@host (2)", role="bridge")
+    gpu, bridge = intake_of("gpu"), intake_of("bridge")
     for intake in (gpu, bridge):
         intake.look(Told(Orders(paused=Order(by="ann@desk"))))
     assert gpu.refuses == "paused by ann@desk"
@@ -79,9 +83,27 @@ def test_a_pause_keeps_new_jobs_from_a_bridge_and_leaves_it_the_runs_that_are_th
 
 
 def test_a_worker_that_is_broken_takes_nothing_whatever_it_is_told() -> None:
-    intake = Intake("w0@host (1)", role="gpu")
+    intake = intake_of("gpu")
     intake.look(Told(Orders()))
     intake.breaks("its GPU failed")
     assert intake.refuses == "its GPU failed"
     intake.breaks("")
     assert not intake.refuses
+
+
+def test_a_worker_takes_a_job_beside_another_where_it_knows_of_no_idle_one() -> None:
+    busy = intake_of("gpu", held=1)
+    busy.look(Told(Orders()))
+    assert not busy.may_read(awaits_answer=False), "it has not looked round yet"
+    busy.look_round(lambda worker: worker != "w0@host (1)")
+    assert busy.may_read(awaits_answer=False)
+    busy.look_round(lambda worker: worker == "w0@host (1)")
+    assert not busy.may_read(awaits_answer=False)
+    assert busy.may_read(awaits_answer=True)
+    assert not busy.is_closed, "it takes jobs, but leaves this one to somebody else"
+
+
+def test_idle_workers_keep_no_bridge_from_its_runs() -> None:
+    bridge = intake_of("bridge", held=2)
+    bridge.look(Told(Orders()))
+    assert bridge.may_read(awaits_answer=False)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
+from diarization.memory import needed_bytes
 from tasks import pulse as pulse_module
 from tasks.pulse import QUIET_SHARE, Pulse, stalled
+from tests.processes import wait_until
 
 
 class Clock:
@@ -92,3 +97,46 @@ def test_the_file_never_grows(tmp_path: Path) -> None:
         pulse("segmentation", 10**9, 10**9)
         assert file.stat().st_size == size
         assert stalled(tmp_path) == []
+
+
+def rest(folder: Path, wakes: Event) -> None:
+    """Another child, at a job of two hours."""
+    pulse = Pulse(folder, stall_seconds=10, download_stall_seconds=5)
+    with pulse.of("job"):
+        pulse("decode", 7200, 7200)
+        (folder / "decoded").touch()
+        wakes.wait()
+    (folder / "ended").touch()
+    time.sleep(600)
+
+
+def test_the_memory_of_another_childs_job_is_claimed_until_it_ends(tmp_path: Path) -> None:
+    own = Pulse(tmp_path, stall_seconds=10, download_stall_seconds=5)
+    (tmp_path / "1.pulse").touch()  # one that is just being made
+    context = multiprocessing.get_context("spawn")
+    wakes = context.Event()
+    other = context.Process(target=rest, args=(tmp_path, wakes))
+    with own.of("own job"):
+        own("decode", 36_000, 36_000)
+        assert own.claimed_bytes() == 0
+        other.start()
+        wait_until((tmp_path / "decoded").exists)
+        assert own.claimed_bytes() == pytest.approx(needed_bytes(7200), rel=0.05)
+        wakes.set()
+        wait_until((tmp_path / "ended").exists)
+        assert own.claimed_bytes() == 0
+    other.kill()
+    other.join()
+
+
+def test_a_child_that_was_killed_claims_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    never = context.Event()
+    other = context.Process(target=rest, args=(tmp_path, never))
+    other.start()
+    wait_until((tmp_path / "decoded").exists)
+    own = Pulse(tmp_path, stall_seconds=10, download_stall_seconds=5)
+    assert own.claimed_bytes() > 0
+    other.kill()
+    other.join()
+    assert own.claimed_bytes() == 0
