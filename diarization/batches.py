@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from diarization.device import device_failure, first_line
+from diarization.device import device_failure, first_line, send_overlapping
 from diarization.errors import OutOfMemory
 from diarization.upstream import SpeakerDiarization
 
@@ -57,8 +57,21 @@ class FittingBatch:
                 torch.cuda.empty_cache()
 
 
+def one_behind(results: Iterator[T]) -> Iterator[T]:
+    """Each result once the next one is under way: a GPU goes on while what it has done is fetched."""
+    before: list[T] = []
+    for result in results:
+        yield from before
+        before = [result]
+    yield from before
+
+
 def fit_segmentation(pipeline: SpeakerDiarization, batch: FittingBatch) -> None:
     """Let `pipeline` give its segmentation network no more chunks at a time than fit."""
     network: Any = pipeline._segmentation
     infer = network.infer
-    network.infer = lambda chunks: np.concatenate([part for _, part in batch.run(infer, chunks)])
+
+    def infer_batch(chunks: torch.Tensor) -> Any:
+        return infer(send_overlapping(chunks, network.device))
+
+    network.infer = lambda chunks: np.concatenate([part for _, part in batch.run(infer_batch, chunks)])

@@ -58,6 +58,21 @@ def gpu_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`values` on the device, without a wait for what it is doing: from pinned memory, which a GPU reads by itself."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def send_overlapping(chunks: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same of chunks, shape (chunks, 1, samples). Where they are views into one recording, a GPU gets it once."""
+    count, _, length = chunks.shape
+    step, _, by_one = chunks.stride()
+    if by_one != 1 or not 0 < step < length:
+        return send(chunks, device)
+    stretch = chunks.as_strided(((count - 1) * step + length,), (1,))
+    return send(stretch, device).unfold(0, length, step)[:, None]
+
+
 def device_failure(error: BaseException) -> TransientError | None:
     """What `error` means where the device is its cause; None where it is not.
 

@@ -54,10 +54,12 @@ class BatchSizes:
 
 
 # Measured on CPUs with AVX-512: an embedding batch that leaves the cache is slower by 2, a block of 60 s by 1.2 than
-# one of 20 s; recurrent layers are fastest with 8 to 16 chunks. On a GPU a block is to keep it busy.
+# one of 20 s; recurrent layers are fastest with 8 to 16 chunks. Those for a GPU are worked out, not measured: recurrent
+# layers go through a chunk's 589 frames one after the other, however many chunks do so together, and four minutes of
+# the trunk are some 10 ms. `python -m benchmarks.batch_sizes` measures all of them.
 BATCH_SIZES = {
     "cpu": BatchSizes(segmentation=16, embedding=1, block=250),
-    "cuda": BatchSizes(segmentation=32, embedding=32, block=750),
+    "cuda": BatchSizes(segmentation=128, embedding=32, block=3000),
 }
 
 
@@ -109,11 +111,11 @@ class PyannoteDiarizer:
         keep_small(pipeline)
         convolve_chunkwise(pipeline)
         self._clustering = bound_clustering(pipeline)
-        trunk, batch = "stock", FittingBatch(sizes.embedding)
-        if share_trunk(pipeline, batch):
+        trunk = "stock"
+        if share_trunk(pipeline, FittingBatch(sizes.embedding)):
             trunk = "per chunk, float32"
         if self._options.precision == "fast":
-            if half := whole_trunk(pipeline, batch, FittingBatch(sizes.block)):
+            if half := whole_trunk(pipeline, FittingBatch(sizes.block)):
                 trunk = f"whole recording, {str(half).removeprefix('torch.')}"
                 self.provenance = self.provenance.model_copy(update={"precision": "fast"})
             else:

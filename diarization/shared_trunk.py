@@ -10,6 +10,7 @@ all, and still gets the embeddings that stock gives it. They agree to a few 1e-6
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 from pyannote.core import SlidingWindowFeature
 
-from diarization.batches import FittingBatch
+from diarization.batches import FittingBatch, one_behind
+from diarization.device import send
+from diarization.filter_bank import FilterBank
 from diarization.fused_trunk import FusedTrunk
 from diarization.masks import Masks
 from diarization.upstream import BaseWeSpeakerResNet, SpeakerDiarization
@@ -69,7 +72,7 @@ class SharedTrunk:
             return stocks
         masks = Masks(pipeline, binary_segmentations, exclude_overlap)
         embeddings = np.empty((masks.chunks, masks.speakers, pipeline._embedding.dimension), dtype=np.float32)
-        embeddings[:] = self._of_silence(masks.speakers)
+        embeddings[:] = self._of_silence(masks.speakers).cpu()
 
         def report(done: int, total: int) -> None:
             if hook is not None:
@@ -80,29 +83,37 @@ class SharedTrunk:
 
     def _fill(self, embeddings: Floats, file: dict[str, Any], masks: Masks, report: Callable[[int, int], None]) -> None:
         """Put in the embeddings of the chunks in which somebody talks."""
-        pipeline, total, done = self._pipeline, len(masks.active), 0
-        model, device = pipeline._embedding.model_, pipeline._embedding.device
+        total, done = len(masks.active), 0
+        bank = FilterBank(self._pipeline, file["waveform"], masks.window, masks.chunks)
+        frames_of = bank.of if bank.is_shared else partial(self._frames_of_each, file, masks)
 
-        def embed(chunks: NDArray[np.intp]) -> Floats:
-            segments = [masks.window[int(chunk)] for chunk in chunks]
-            crops = [pipeline._audio.crop(file, segment, mode="pad")[0][None] for segment in segments]
-            bank = model.compute_fbank(torch.vstack(crops).to(device))
-            return self._pool(self._trunk(bank), masks.of(chunks))
+        def embed(chunks: NDArray[np.intp]) -> torch.Tensor:
+            return self._pool(self._trunk(frames_of(chunks)), masks.of(chunks))
 
         report(0, total)
-        for chunks, embedded in self.batch.run(embed, masks.active):
-            embeddings[chunks] = embedded
+        for chunks, embedded in one_behind(self.batch.run(embed, masks.active)):
+            embeddings[chunks] = embedded.cpu()
             done += len(chunks)
             report(done, total)
 
-    def _pool(self, frames: torch.Tensor, masks: Floats) -> Floats:
-        """The model's head on its trunk's frames, shape (chunks, speakers, dimension)."""
-        embedding = self._pipeline._embedding
-        weights = torch.from_numpy(masks).to(embedding.device)
-        pooled: torch.Tensor = embedding.model_.forward_embedding(frames, weights=weights)
-        return np.asarray(pooled.cpu().numpy(), dtype=np.float32)
+    def _frames_of_each(self, file: dict[str, Any], masks: Masks, chunks: NDArray[np.intp]) -> torch.Tensor:
+        """The filter bank of each chunk by itself, as stock computes it."""
+        pipeline = self._pipeline
+        segments = [masks.window[int(chunk)] for chunk in chunks]
+        crops = [pipeline._audio.crop(file, segment, mode="pad")[0][None] for segment in segments]
+        bank: torch.Tensor = pipeline._embedding.model_.compute_fbank(
+            torch.vstack(crops).to(pipeline._embedding.device)
+        )
+        return bank
 
-    def _of_silence(self, speakers: int) -> Floats:
+    def _pool(self, frames: torch.Tensor, masks: Floats) -> torch.Tensor:
+        """The model's head on its trunk's frames, shape (chunks, speakers, dimension), on the device."""
+        embedding = self._pipeline._embedding
+        weights = send(torch.from_numpy(masks), embedding.device)
+        pooled: torch.Tensor = embedding.model_.forward_embedding(frames, weights=weights)
+        return pooled
+
+    def _of_silence(self, speakers: int) -> torch.Tensor:
         """What a chunk gets in which nobody talks: the head's answer to statistics of nothing."""
         embedding = self._pipeline._embedding
         frames = torch.zeros((1, embedding.model_.resnet.pool.in_dim, 1, 2), device=embedding.device)

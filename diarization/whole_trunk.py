@@ -21,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import pad
 
-from diarization.batches import FittingBatch
+from diarization.batches import FittingBatch, one_behind
+from diarization.device import send
+from diarization.filter_bank import FilterBank
 from diarization.fused_trunk import FusedTrunk
 from diarization.half_precision import best_precision
 from diarization.masks import Masks
@@ -38,12 +40,15 @@ CENTRING: Final = 999
 """Filter bank frames whose mean is taken away: as many as a chunk has, and one, so that there is a middle."""
 
 
-def whole_trunk(pipeline: SpeakerDiarization, batch: FittingBatch, blocks: FittingBatch) -> torch.dtype | None:
+POOLED: Final = 64
+"""Chunks at a time: on a CPU any number up to that is as fast; a GPU needs many to be kept busy by one thread."""
+
+
+def whole_trunk(pipeline: SpeakerDiarization, blocks: FittingBatch) -> torch.dtype | None:
     """Let `pipeline` compute its embeddings this way, in the precision that is best on its device.
 
     Args:
         pipeline: On its device.
-        batch: Chunks pooled at a time.
         blocks: Frames of the trunk at a time, of 80 ms.
 
     Returns:
@@ -53,7 +58,7 @@ def whole_trunk(pipeline: SpeakerDiarization, batch: FittingBatch, blocks: Fitti
     if not isinstance(model, WeSpeakerResNet34) or model.hparams["fbank_centering_span"] is not None:
         return None
     precision = best_precision(FusedTrunk(model.resnet), pipeline._embedding.device)
-    trunk = WholeTrunk(pipeline, batch, blocks, precision)
+    trunk = WholeTrunk(pipeline, FittingBatch(POOLED), blocks, precision)
     pipeline.get_embeddings = trunk.get_embeddings  # type: ignore[method-assign]
     return precision
 
@@ -69,12 +74,12 @@ class WholeTrunk(SharedTrunk):
         self._trunk.to(precision)
 
     def _fill(self, embeddings: Floats, file: dict[str, Any], masks: Masks, report: Callable[[int, int], None]) -> None:
-        bank = FilterBank(self._pipeline, file["waveform"], masks)
+        bank = FilterBank(self._pipeline, file["waveform"], masks.window, masks.chunks)
         starts = np.rint(masks.active * masks.window.step * bank.per_second / STRIDE).astype(int)
         length, total = -(-bank.chunk_frames // STRIDE), -(-bank.frames // STRIDE)
         held, begin, pooled = self._nothing(0), 0, 0
 
-        def pool(chunks: NDArray[np.intp]) -> Floats:
+        def pool(chunks: NDArray[np.intp]) -> torch.Tensor:
             inside = [held[..., start - begin : start - begin + length] for start in starts[chunks]]
             return self._pool(torch.cat(inside), masks.of(masks.active[chunks]))
 
@@ -82,8 +87,8 @@ class WholeTrunk(SharedTrunk):
         for block, frames in self._blocks.run(lambda block: self._frames(bank, block, starts, length), range(total)):
             held = torch.cat([held, frames], dim=-1)
             complete = int(np.searchsorted(starts, block.stop - length, side="right"))
-            for chunks, embedded in self.batch.run(pool, np.arange(pooled, complete)):
-                embeddings[masks.active[chunks]] = embedded
+            for chunks, embedded in one_behind(self.batch.run(pool, np.arange(pooled, complete))):
+                embeddings[masks.active[chunks]] = embedded.cpu()
             pooled = complete
             needed = min(starts[pooled], block.stop) if pooled < len(starts) else block.stop
             held, begin = held[..., needed - begin :], needed
@@ -96,7 +101,7 @@ class WholeTrunk(SharedTrunk):
             return self._nothing(len(block))
         start = max(0, block.start * STRIDE - CONTEXT)
         end = min(bank.frames, block.stop * STRIDE + CONTEXT)
-        frames: torch.Tensor = self._trunk(bank.centred(start, end)[None].to(self._precision))
+        frames: torch.Tensor = self._trunk(_centred(bank, start, end)[None].to(self._precision))
         skipped = block.start - start // STRIDE
         return frames[..., skipped : skipped + len(block)].flatten(1, 2)[:, :, None].float()
 
@@ -104,43 +109,13 @@ class WholeTrunk(SharedTrunk):
         return torch.zeros((1, self._trunk.features, 1, frames), device=self._pipeline._embedding.device)
 
 
-class FilterBank:
-    """Log mel energies of a recording, computed where they are asked for.
-
-    Attributes:
-        frames: How many there are, up to the end of the last chunk, which is filled up with zeros.
-        chunk_frames: How many a chunk has.
-        per_second: Frames a second.
-    """
-
-    def __init__(self, pipeline: SpeakerDiarization, waveform: torch.Tensor, masks: Masks) -> None:
-        embedding = pipeline._embedding
-        self._model, self._device, self._waveform = embedding.model_, embedding.device, waveform
-        rate, options = embedding.sample_rate, embedding.model_.hparams
-        self._hop, self._width = (int(rate * ms / 1000) for ms in (options.frame_shift, options.frame_length))
-        self.per_second = rate / self._hop
-        chunk_samples = round(masks.window.duration * rate)
-        self.chunk_frames = self._count(chunk_samples)
-        self.frames = self._count(chunk_samples + (masks.chunks - 1) * round(masks.window.step * rate))
-
-    def centred(self, start: int, end: int) -> torch.Tensor:
-        """Frames `start` to `end` without the mean of those around them, shape (end - start, bands)."""
-        width = min(CENTRING, self.frames)
-        windows = torch.arange(start, end, device=self._device) - width // 2
-        windows = windows.clamp(0, self.frames - width)
-        first = min(start, int(windows[0]))
-        bank = self._raw(first, max(end, int(windows[-1]) + width))
-        sums = pad(bank.double().cumsum(dim=0), (0, 0, 1, 0))
-        windows -= first
-        means = (sums[windows + width] - sums[windows]) / width
-        return bank[start - first : end - first] - means.float()
-
-    def _raw(self, start: int, end: int) -> torch.Tensor:
-        samples = self._waveform[:, start * self._hop : (end - 1) * self._hop + self._width]
-        missing = (end - start - 1) * self._hop + self._width - samples.shape[1]
-        # The scale is that of 16-bit samples, which the model was trained on.
-        bank: torch.Tensor = self._model._fbank(pad(samples, (0, missing)).to(self._device) * 2**15)
-        return bank
-
-    def _count(self, samples: int) -> int:
-        return 1 + (samples - self._width) // self._hop
+def _centred(bank: FilterBank, start: int, end: int) -> torch.Tensor:
+    """Frames `start` to `end` without the mean of those around them, shape (end - start, bands)."""
+    width = min(CENTRING, bank.frames)
+    windows = (torch.arange(start, end) - width // 2).clamp(0, bank.frames - width)
+    first = min(start, int(windows[0]))
+    frames = bank.raw(first, max(end, int(windows[-1]) + width))
+    sums = pad(frames.double().cumsum(dim=0), (0, 0, 1, 0))
+    windows = send(windows - first, frames.device)
+    means = (sums[windows + width] - sums[windows]) / width
+    return frames[start - first : end - first] - means.float()

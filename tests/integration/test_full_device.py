@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from pyannote.core import SlidingWindow
 
 from diarization.batches import FittingBatch, fit_segmentation
+from diarization.diarizer import BUNDLED_MODEL
 from diarization.errors import OutOfMemory
+from diarization.hub import load_pipeline
 from diarization.turns import SpeakerHints
 from tests.pyannote_model import SAMPLE_RATE, pyannote, sample, untouched
 
@@ -70,8 +71,7 @@ def test_another_error_is_not_tried_again() -> None:
 
 @pytest.mark.parametrize("room", [3, 0])
 def test_a_job_on_a_full_device_goes_on_in_smaller_batches(room: int) -> None:
-    pipeline = copy.copy(untouched())
-    pipeline._segmentation = copy.copy(pipeline._segmentation)
+    pipeline = load_pipeline(str(BUNDLED_MODEL)).pipeline
     pipeline.segmentation_batch_size = 8
     infer, sizes = pipeline._segmentation.infer, []
 

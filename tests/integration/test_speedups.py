@@ -17,13 +17,17 @@ from scipy.spatial.distance import cdist as scipy_cdist
 
 from diarization import linkage as linkage_module
 from diarization import vbx as vbx_module
+from diarization.batches import FittingBatch
 from diarization.chunkwise import convolve_chunkwise
 from diarization.clustering import bound_clustering, cdist
+from diarization.device import send_overlapping
 from diarization.diarizer import BUNDLED_MODEL
 from diarization.errors import Cancelled
+from diarization.filter_bank import FilterBank
 from diarization.fused_trunk import FusedTrunk
 from diarization.linkage import linkage
 from diarization.reconstruction import reconstruct, speaker_count, to_annotation
+from diarization.shared_trunk import SharedTrunk
 from diarization.stock import stock_diarization
 from diarization.turns import SpeakerHints, Turn
 from diarization.upstream import AgglomerativeClustering, SpeakerDiarization, cluster_vbx
@@ -233,6 +237,53 @@ def test_the_bundled_models_segmentations_take_a_byte_a_frame_and_are_those_of_s
 
     assert ours.data.dtype == np.uint8
     assert np.array_equal(ours.data, stocks.data)
+
+
+# Filter bank
+
+
+def bank_of(samples: NDArray[np.float32], window: SlidingWindow) -> FilterBank:
+    chunks = max(1, 1 + round((len(samples) / SAMPLE_RATE - window.duration) / window.step))
+    return FilterBank(untouched(), torch.from_numpy(samples)[None], window, chunks)
+
+
+@pytest.mark.parametrize("block", [1, 1500, 100_000])
+def test_a_chunks_filter_bank_is_stocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a chunk that the recording does not fill, and after a gap."""
+    monkeypatch.setattr("diarization.filter_bank._BLOCK", block)
+    samples, model = sample(3, 25.5), untouched()._embedding.model_
+    bank = bank_of(np.append(samples, np.zeros(SAMPLE_RATE // 2, np.float32)), CHUNKS)
+    assert bank.is_shared
+    filled = np.append(samples, np.zeros(SAMPLE_RATE, np.float32))
+
+    for chunks in ([0, 1, 2], [5], [9, 13]):
+        crops = [filled[chunk * SAMPLE_RATE :][: 10 * SAMPLE_RATE] for chunk in chunks]
+        stocks = model.compute_fbank(torch.from_numpy(np.stack(crops))[:, None])
+        assert bank.of(np.array(chunks)).numpy() == pytest.approx(stocks.numpy(), abs=1e-4)
+
+
+def test_chunks_that_begin_between_two_frames_share_no_filter_bank() -> None:
+    steps = {1.0: True, 0.5: True, 0.333: False}
+    windows = {step: SlidingWindow(start=0.0, duration=10.0, step=step) for step in steps}
+    assert {step: bank_of(sample(), window).is_shared for step, window in windows.items()} == steps
+    talking = np.ones((7, 589, 3), np.uint8)
+    file = {"waveform": torch.from_numpy(sample(5, 17))[None], "sample_rate": SAMPLE_RATE}
+    segmentations = SlidingWindowFeature(talking, windows[0.333])
+
+    ours = SharedTrunk(untouched(), FittingBatch(4)).get_embeddings(file, segmentations)
+
+    assert ours == pytest.approx(untouched().get_embeddings(file, segmentations), abs=1e-4)
+
+
+def test_overlapping_chunks_are_sent_as_the_stretch_that_they_are_views_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    monkeypatch.setattr("diarization.device.send", lambda values, device: sent.append(values.numel()) or values.clone())
+    views = torch.from_numpy(sample())[32_000:].unfold(0, 160_000, 16_000)[2:9, None]
+
+    for chunks in (views, views[:1], views.contiguous()):
+        assert torch.equal(send_overlapping(chunks, torch.device("cpu")), chunks)
+
+    assert sent == [256_000, 160_000, 7 * 160_000]
 
 
 # Edge cases: stock's answer
