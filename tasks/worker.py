@@ -85,8 +85,7 @@ def _take_role(**_: Any) -> None:
     settings = current_settings()
     app.amqp.queues.select(list(QUEUES[settings.worker_role]))
     if app.conf.worker_concurrency is None:
-        on_cpu = settings.diarization_device == "cpu" or settings.hides_gpus or not list_gpus()
-        app.conf.worker_concurrency = 1 if on_cpu else PROCESSES_PER_GPU
+        app.conf.worker_concurrency = PROCESSES_PER_GPU if _has_gpu(settings) else 1
 
 
 @signals.after_setup_logger.connect
@@ -110,7 +109,8 @@ def _prepare_child(**_: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - written, for torch, which is not loaded yet
     try:
         started, losses = time.monotonic(), Losses(gate)
-        diarizer = load(settings, gate.folder / "device.lock")
+        # On a CPU each child has the cores that OMP_NUM_THREADS gives it, and waits for no other.
+        diarizer = load(settings, gate.folder / "device.lock" if _has_gpu(settings) else None)
         losses.compare(about(diarizer))
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         GuardedTask.losses = losses
@@ -279,6 +279,10 @@ def _leave(bridge: Bridge, grace_seconds: float) -> None:
     timer = threading.Timer(grace_seconds, end)
     timer.daemon = True
     timer.start()
+
+
+def _has_gpu(settings: Settings) -> bool:
+    return settings.diarization_device != "cpu" and not settings.hides_gpus and bool(list_gpus())
 
 
 def _take_gpu(settings: Settings) -> Seat | None:

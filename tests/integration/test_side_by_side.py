@@ -22,7 +22,7 @@ from tasks.diarize import diarize
 from tasks.record import State
 from tests.jobs import record
 from tests.processes import Worker, run_cli, wait_until
-from tests.pyannote_model import SAMPLE, SAMPLE_RATE, sample
+from tests.pyannote_model import SAMPLE_RATE, sample
 from tests.standin import read_journal
 
 Start = Callable[..., Worker]
@@ -123,7 +123,7 @@ def diarize_beside(number: int, folder: Path) -> None:
 
 @pytest.mark.model
 def test_networks_of_two_processes_never_run_at_once_and_the_rest_does(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "recording.wav", sample(0, 15), SAMPLE_RATE)
+    soundfile.write(tmp_path / "recording.wav", sample(5, 17), SAMPLE_RATE)
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=diarize_beside, args=(number, tmp_path)) for number in range(2)]
     for process in processes:
@@ -150,17 +150,25 @@ def test_networks_of_two_processes_never_run_at_once_and_the_rest_does(tmp_path:
 
 
 @pytest.mark.model
-def test_a_worker_runs_the_real_model_side_by_side(redis: Redis, start_worker: Start) -> None:
+def test_a_worker_runs_the_real_model_side_by_side(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
+    """Under the lock, which a host with a GPU has; torch finds none in it, and takes the CPU."""
+    soundfile.write(tmp_path / "recording.wav", sample(5, 17), SAMPLE_RATE)
+    listing = tmp_path / "nvidia-smi"
+    listing.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA L4 (UUID: GPU-aaaa-0)'\n")
+    listing.chmod(0o755)
     worker = start_worker(
         ready=False,
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
         DIARIZATION_JOBS_PER_GPU=2,
-        DIARIZATION_DEVICE="cpu",
+        DIARIZATION_GPU_SEATS_DIR=tmp_path / "seats",
         DIARIZATION_DIARIZER="diarization.pipeline:load",
-        DIARIZATION_RECORDINGS_DIR=SAMPLE.parent,
+        DIARIZATION_RECORDINGS_DIR=tmp_path,
+        QUEUE_RUNTIME_DIR=tmp_path,
     )
     worker.wait_until_ready(240)
-    jobs = [diarize.delay(f"file://{SAMPLE}") for _ in range(3)]
+    jobs = [diarize.delay(f"file://{tmp_path}/recording.wav") for _ in range(3)]
     wait_until(lambda: runs(jobs[0]) and runs(jobs[1]), what="both run")
     answers = [job.get(timeout=240) for job in jobs]
     assert answers[0]["segments"] == answers[1]["segments"] == answers[2]["segments"] != []
     assert [answer["provenance"]["attempts"] for answer in answers] == [1, 1, 1]
+    assert list(tmp_path.glob("diarize-queue-*/*/device.lock"))
