@@ -97,7 +97,9 @@ def measure(work: Work, processes: int) -> Throughput:
     context = multiprocessing.get_context("spawn")
     together, told = context.Barrier(processes + 1), context.Queue()
     numbers = context.Value("i", 0)
-    children = [context.Process(target=_take_jobs, args=(work, numbers, together, told)) for _ in range(processes)]
+    children = [
+        context.Process(target=_take_jobs, args=(work, numbers, together, told), daemon=True) for _ in range(processes)
+    ]
     for child in children:
         child.start()
     together.wait(600)
