@@ -240,9 +240,19 @@ class Records:
         """The ticket of a job that was due has been published."""
         self._call("issued", job_id, ticket_number)
 
-    def claim_webhooks(self, limit: int, claim_seconds: int) -> list[str]:
-        """Ids of ended jobs whose webhooks are due; each is the caller's to deliver within `claim_seconds`."""
-        return [str(one) for one in self._call("claim_webhooks", "", limit, claim_seconds)]
+    def claim_webhook(
+        self, claim_seconds: int, refused: Iterable[str], most_passed: int, wait_seconds: int
+    ) -> tuple[str, str] | None:
+        """An ended job whose webhook is due, and its receiver; None where there is none.
+
+        Args:
+            claim_seconds: So long it is the caller's to deliver.
+            refused: Receivers (host and port) whose webhooks are passed over.
+            most_passed: So many of those are looked at again by the next call.
+            wait_seconds: So long the others of them are not.
+        """
+        found = self._call("claim_webhook", "", claim_seconds, most_passed, wait_seconds, *refused)
+        return None if found is None else (str(found[0]), str(found[1]))
 
     def webhook_told(self, job_id: str, ended_at: float | None) -> None:
         """The receiver has taken the webhook of that end."""
@@ -251,6 +261,10 @@ class Records:
     def webhook_later(self, job_id: str, ended_at: float | None, why: str, wait_seconds: float) -> None:
         """The receiver has not taken it; it is tried again."""
         self._call("webhook", job_id, seconds_text(ended_at), "later", why, f"{wait_seconds:.3f}")
+
+    def hand_back_webhook(self, job_id: str, ended_at: float | None) -> None:
+        """Leave it to another worker, at once; it is not counted as a try."""
+        self._call("webhook", job_id, seconds_text(ended_at), "handed back")
 
     def webhook_given_up(self, job_id: str, ended_at: float | None, why: str) -> None:
         """Nobody will take it; it is kept for `webhook_again`."""

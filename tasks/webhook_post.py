@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import string
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import cast
@@ -24,16 +25,25 @@ class NotDelivered(Exception):
     """The receiver has not said that it has it. The message holds no secret."""
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], allowed_networks: Iterable[Network]) -> None:
+class BrokenOff(Exception):
+    """The worker stops, and nobody knows whether the receiver has it."""
+
+
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], allowed_networks: Iterable[Network], stopping: threading.Event
+) -> None:
     """Deliver it: the receiver answers with 2xx.
 
     Raises:
+        BrokenOff: `stopping` was set; within `SLICE_SECONDS`, whatever it waits for.
         NotDelivered: It does not; what it answers beyond its status is not read.
         UrlNotAllowed: The host resolves to an address that is not public, nor one of `allowed_networks`.
     """
     deadline = time.monotonic() + WHOLE_SECONDS
 
     def tick() -> None:
+        if stopping.is_set():
+            raise BrokenOff
         if time.monotonic() > deadline:
             raise NotDelivered(f"no answer within {WHOLE_SECONDS:.0f} s")
 

@@ -1,8 +1,9 @@
 """Webhooks: whoever asked for it is told of a job's end, signed, at least once, for hours where need be.
 
 The end of a job puts its id into a set, in the same step (`finish` in `tasks/scripts/shared.lua`). Each worker's main
-process takes from it what is due, in threads of its own: no GPU waits for a receiver. What is taken comes back by
-itself where its worker dies, so a receiver may be told twice, by the same `webhook-id`.
+process takes from it what is due, in threads of its own: neither a GPU nor another receiver waits for a receiver, nor
+does a worker that stops. What was taken comes back, at once from a stop and by itself where the worker dies; so a
+receiver may be told twice, by the same `webhook-id`.
 """
 
 from __future__ import annotations
@@ -10,40 +11,46 @@ from __future__ import annotations
 import json
 import logging
 import random
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis
 
 from diarization.errors import UrlNotAllowed
+from tasks.heartbeat import Beat
 from tasks.record import JobRecord
 from tasks.records import Records
 from tasks.server import server_time
 from tasks.settings import Settings
 from tasks.signature import secret_bytes, sign
-from tasks.webhook_post import WHOLE_SECONDS, NotDelivered, post
+from tasks.webhook_post import WHOLE_SECONDS, BrokenOff, NotDelivered, post
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 8
+AT_ONCE = 16
 """Deliveries of one worker at one time."""
 CLAIM_SECONDS = int(4 * WHOLE_SECONDS)
 """One that was taken and of which nothing is heard comes back after this."""
-SLOW_SECONDS = 5.0
-"""A receiver that has taken nothing for so long costs others their place."""
-PAUSE_SECONDS = 60.0
-"""Such a one is tried by one delivery of a worker in so long, until it answers: the threads are for those that do."""
+LOOK_EVERY_SECONDS = 2.0
+MOST_PASSED, PASSED_SECONDS = 1000, 10
+"""A look passes over so many of receivers that have their share (Redis takes milliseconds), and puts off the others."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 3600.0
 """Before the second try; doubles with each one after."""
 
 
-class Webhooks:
-    """The deliveries of one worker. Every method raises `QueueUnavailable` where Redis cannot be reached."""
+class Webhooks(Beat):
+    """The deliveries of one worker, until it is stopped.
+
+    A receiver has at most as many under way as places are free: half of all where no other needs one, fewer where
+    others do, and one stays free for whoever comes next. This is the dynamic threshold of Choudhury and Hahne (IEEE/ACM
+    Transactions on Networking 6(2), 1998), with alpha = 1.
+    """
 
     def __init__(self, records: Records, client: Redis, settings: Settings) -> None:
+        super().__init__("webhooks", LOOK_EVERY_SECONDS, self._look)
         self._records = records
         self._redis = client
         self._waiting = settings.redis_key_prefix + "webhooks"
@@ -53,61 +60,58 @@ class Webhooks:
         known = (settings.webhook_secret, settings.webhook_secret_old)
         self._keys = [secret_bytes(one.get_secret_value()) for one in known if one]
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
+        self._under_way: dict[Future[None], str] = {}
         self._said = False
-        self._slow_until: dict[str, float] = {}
-        self._slow_changes = threading.Lock()
 
-    def round(self) -> None:
-        """Deliver what is due, `AT_ONCE` at most, and pass over those whose receivers are slow."""
+    def stop(self) -> None:
+        """Take no more, and hand back what is under way: no receiver is waited for."""
+        super().stop()
+        self._threads.shutdown()
+
+    def _look(self) -> None:
+        """Begin what is due, as far as there are places; each delivery that ends lets it look again."""
+        ended = [delivery for delivery in self._under_way if delivery.done()]
+        for delivery in ended:
+            del self._under_way[delivery]
+        for delivery in ended:
+            delivery.result()  # what a thread raises is raised here
         if not self._keys:
             if not self._said and self._redis.zcard(self._waiting):
                 logger.error("webhooks wait, and cannot be signed: set WEBHOOK_SECRET (diarize-queue webhooks secret)")
                 self._said = True
             return
-        while claimed := self._records.claim_webhooks(AT_ONCE, CLAIM_SECONDS):
-            # `list`, so that what a thread raises is raised here.
-            if any(list(self._threads.map(self._deliver, claimed))):
-                return
+        while not self._stopped.is_set() and (claimed := self._claim()):
+            job_id, receiver = claimed
+            delivery = self._threads.submit(self._deliver, job_id)
+            self._under_way[delivery] = receiver
+            delivery.add_done_callback(lambda _: self.wake())
 
-    def _deliver(self, job_id: str) -> bool:
-        """Whether it was tried; what was not comes back when its claim has run out."""
+    def _claim(self) -> tuple[str, str] | None:
+        """A job to tell of, and its receiver; None where nothing is due, or no place is free."""
+        under_way = Counter(self._under_way.values())
+        free = AT_ONCE - under_way.total()
+        if not free:
+            return None
+        have_their_share = [receiver for receiver, count in under_way.items() if count >= free]
+        return self._records.claim_webhook(CLAIM_SECONDS, have_their_share, MOST_PASSED, PASSED_SECONDS)
+
+    def _deliver(self, job_id: str) -> None:
         record = self._records.get(job_id)
         if record is None or record.webhook is None or not record.state.ended:
-            return False  # it has been replayed or deleted since: nothing is touched, its next end may be there by now
-        webhook, host = record.webhook, urlsplit(record.webhook.url).hostname or ""
-        if not self._may_try(host):
-            return False
-        began = time.monotonic()
+            return  # it has been replayed or deleted since: nothing is touched, its next end may be there by now
+        webhook, host = record.webhook, urlsplit(record.webhook.url).hostname
         try:
             body = message(record, with_result=webhook.with_result)
-            post(webhook.url, body, self._headers(message_id(record), body), self._networks)
+            post(webhook.url, body, self._headers(message_id(record), body), self._networks, self._stopped)
+        except BrokenOff:
+            self._records.hand_back_webhook(job_id, record.ended_at)
         except UrlNotAllowed as error:
             self._give_up(record, error.message)
         except NotDelivered as error:
-            self._note(host, slow=time.monotonic() - began > SLOW_SECONDS)
             self._later(record, str(error))
         else:
-            self._note(host, slow=False)
             self._records.webhook_told(job_id, record.ended_at)
             logger.info("job %s: %s is told of its end (%s)", job_id, host, record.state)
-        return True
-
-    def _may_try(self, host: str) -> bool:
-        """Whether that receiver answers, as far as is known, or this is the delivery that finds out."""
-        now = time.monotonic()
-        with self._slow_changes:
-            if (until := self._slow_until.get(host)) is None:
-                return True
-            if now >= until:
-                self._slow_until[host] = now + PAUSE_SECONDS
-            return now >= until
-
-    def _note(self, host: str, *, slow: bool) -> None:
-        with self._slow_changes:
-            if slow:
-                self._slow_until[host] = time.monotonic() + PAUSE_SECONDS
-            else:
-                self._slow_until.pop(host, None)
 
     def _headers(self, named: str, body: bytes) -> dict[str, str]:
         sent_at = int(time.time())  # for the receiver, who has no other clock of ours

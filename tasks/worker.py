@@ -49,7 +49,6 @@ QUEUES = {"gpu": (ANYWHERE, LOCAL), "bridge": (RUNPOD,)}
 """What a worker of that role always takes jobs from; `tasks.tap` adds the valve's to a bridge."""
 ISSUE_EVERY_SECONDS = 1.0
 CHORES_EVERY_SECONDS = 5.0
-WEBHOOKS_EVERY_SECONDS = 2.0
 WATCH_EVERY_SECONDS = 1.0
 HEAR_EVERY_SECONDS = 1.0
 """Between looks for the operator's orders: one round trip each."""
@@ -239,7 +238,6 @@ class BeatStep(bootsteps.StartStopStep):
         registry = Registry(client, settings)
         heartbeat = Heartbeat(records, client, settings, worker, facts, intake, parent.vital_signs)
         chores = Chores(app, records, registry, client, settings, worker)
-        webhooks = Webhooks(records, client, settings)
         # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
         beats = Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat)
         beats.start()
@@ -255,7 +253,7 @@ class BeatStep(bootsteps.StartStopStep):
             Beat("orders", HEAR_EVERY_SECONDS, hear),
             Beat("due-set", ISSUE_EVERY_SECONDS, lambda: issue_due(app, records)),
             Beat("chores", CHORES_EVERY_SECONDS, chores.round),
-            Beat("webhooks", WEBHOOKS_EVERY_SECONDS, webhooks.round),
+            Webhooks(records, client, settings),
         ]
         for beat in self._beats:
             beat.start()

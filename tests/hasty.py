@@ -36,7 +36,7 @@ price.QUEUE_SECONDS = 6.0
 runpod_diarizer.PINNED_WAIT_SECONDS = 0.5
 breaker.FIRST_SECONDS = 1.0
 webhooks.FIRST_WAIT_SECONDS = 0.2
-webhook_post.WHOLE_SECONDS, webhooks.SLOW_SECONDS = 3.0, 1.0
+webhook_post.WHOLE_SECONDS = 3.0
 
 
 def _dies_after(owner: Any, name: str, when: Callable[..., bool] = lambda *_args, **_options: True) -> None:

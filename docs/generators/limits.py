@@ -164,7 +164,12 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
             FIXED,
             "",
         ),
-        Limit("deliveries of a worker at one time", str(webhooks.AT_ONCE), FIXED, "the others wait"),
+        Limit(
+            "deliveries of a worker at one time",
+            f"{webhooks.AT_ONCE}, {webhooks.AT_ONCE // 2} of them to one receiver",
+            FIXED,
+            "the others wait",
+        ),
         Limit("address", "public ones", "`WEBHOOK_ALLOWED_NETWORKS`", "given up"),
     ),
     "RunPod": (

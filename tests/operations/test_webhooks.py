@@ -16,12 +16,13 @@ import pytest
 from redis import Redis
 
 from diarization.errors import InvalidJob, RecordingNotFound
+from tasks import webhook_post, webhooks
 from tasks.diarize import diarize
 from tasks.record import JobRecord, State
 from tasks.records import Records
-from tasks.settings import SettingsError, read_settings
+from tasks.settings import Settings, SettingsError, read_settings
 from tasks.signature import new_secret, verify
-from tasks.webhooks import Webhooks
+from tasks.webhooks import AT_ONCE, Webhooks
 from tests.jobs import record
 from tests.processes import Worker, run_cli, wait_until
 
@@ -81,15 +82,42 @@ def receiving(*statuses: int, holds: bool = False) -> Iterator[Receiver]:
             thread.join()
 
 
+@contextmanager
+def delivering(redis: Redis, records: type[Records] = Records, **given: Any) -> Iterator[Records]:
+    """This process delivers, as a worker does beside its jobs, until the block ends."""
+    settings = Settings(**{name.lower(): value for name, value in SETTINGS.items()}, **given)
+    known = records(settings)
+    deliveries = Webhooks(known, redis, settings)
+    deliveries.start()
+    try:
+        yield known
+    finally:
+        deliveries.stop()
+
+
 def told(job: Any) -> bool:
     return record(job).webhook_told_at is not None
 
 
-def die(records: Records, job_id: str) -> None:
+def die(job_id: str) -> None:
     """End a waiting job without a worker."""
     known = record(job_id)
-    assert records.take(job_id, known.ticket_number, "w (1)") == "taken"
-    assert records.give_up(job_id, known.token + 1, RecordingNotFound("no such file")) == "dead"
+    assert diarize.records.take(job_id, known.ticket_number, "w (1)") == "taken"
+    assert diarize.records.give_up(job_id, known.token + 1, RecordingNotFound("no such file")) == "dead"
+
+
+def ended(receiver: str, count: int = 1) -> list[str]:
+    """Ids of so many jobs that have ended, and whose ends are to be told to that URL."""
+    ids = [diarize.delay("http://stand.in/turns/5/2", webhook=receiver).id for _ in range(count)]
+    for job_id in ids:
+        die(job_id)
+    return ids
+
+
+def due_at(redis: Redis) -> dict[str, float]:
+    """When each webhook is due that has yet to be taken."""
+    waiting: Any = redis.zrange(read_settings().redis_key_prefix + "webhooks", 0, -1, withscores=True)
+    return dict(waiting)
 
 
 def test_each_way_to_end_is_told(redis: Redis, start_worker: Start) -> None:
@@ -134,26 +162,77 @@ def test_a_receiver_that_fails_is_told_again_by_the_same_id(redis: Redis, start_
 
 
 def test_a_receiver_that_does_not_answer_holds_up_no_other(redis: Redis, start_worker: Start) -> None:
-    worker = start_worker(arguments=HASTY, **SETTINGS)
     with receiving(holds=True) as hangs, receiving() as answers:
-        stuck = [
-            diarize.delay(f"http://stand.in/turns/5/2/{number}", webhook=hangs.url.replace("127.0.0.1", "localhost"))
-            for number in range(30)
-        ]
-        for job in stuck:
-            job.get(timeout=30)
-        other = diarize.delay("http://stand.in/turns/5/2", webhook=answers.url)
-        wait_until(lambda: told(other))
-        assert 1 <= len(hangs.came) < len(stuck), "they were first in line, and not all of them were tried before"
+        stuck, others = ended(hangs.url, 40), ended(answers.url, 40)
+        worker = start_worker(**SETTINGS)
+        wait_until(lambda: all(map(told, others)), what="all others are told")
+        assert hangs.came, "they were first in line"
+        assert due_at(redis).keys() == set(stuck), "each is still to be told"
+        assert sorted(answers.ids) == sorted(f"{job_id}.0" for job_id in others), "once"
         hangs.release.set()
-        key = read_settings().redis_key_prefix + "webhooks"
-        assert redis.zcard(key) == len(stuck), "each is still to be told"
+        wait_until(lambda: all(map(told, stuck)), what="that one as well, once it answers")
         assert "CANARY" not in worker.log
 
 
-def test_a_worker_that_dies_over_it_tells_it_again(
-    redis: Redis, start_worker: Start, monkeypatch: pytest.MonkeyPatch
+def test_receivers_share_the_places_and_leave_one_free(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_post, "WHOLE_SECONDS", 600.0)  # what is slow is not over before the others
+    with receiving(holds=True) as slow, receiving(holds=True) as slow_too, receiving() as quick:
+        ended(slow.url, 20), ended(slow_too.url, 20)
+        others = ended(quick.url, 20)
+        with delivering(redis):
+            wait_until(lambda: all(map(told, others)))
+            others = ended(quick.url, 20)
+            wait_until(lambda: all(map(told, others)))
+            assert [len(slow.came), len(slow_too.came)] == [AT_ONCE // 2, AT_ONCE // 4]
+
+
+def test_a_line_of_a_receiver_that_has_its_share_hides_no_other(redis: Redis) -> None:
+    line, other = ended("http://slow.example.org:80/?q", 5), ended("https://Quick.example.org?q")
+
+    def claim(*refused: str) -> tuple[str, str] | None:
+        return diarize.records.claim_webhook(600, refused, 2, 600)
+
+    assert claim("slow.example.org:80") == (other[0], "quick.example.org")
+    assert claim("slow.example.org:80") is None
+    soon = time.time() + 300
+    assert [due_at(redis)[job_id] < soon for job_id in line] == [True, True, False, False, False]
+    assert [claim(), claim(), claim()] == [(line[0], "slow.example.org:80"), (line[1], "slow.example.org:80"), None]
+
+
+def test_a_stop_waits_for_no_receiver_and_leaves_its_webhooks_to_others(redis: Redis, start_worker: Start) -> None:
+    with receiving(holds=True) as receiver:
+        jobs = ended(receiver.url, 5)
+        worker = start_worker(**SETTINGS)
+        wait_until(lambda: len(receiver.came) == len(jobs))
+        assert worker.stop() == 0
+        assert [record(job_id).webhook_tries for job_id in jobs] == [0] * len(jobs), "none was waited for"
+        assert due_at(redis).keys() == set(jobs)
+        assert max(due_at(redis).values()) <= time.time(), "each is another's to deliver"
+        receiver.release.set()
+        start_worker(**SETTINGS)
+        wait_until(lambda: all(map(told, jobs)))
+        assert sorted(receiver.ids) == sorted(2 * [f"{job_id}.0" for job_id in jobs])
+
+
+def test_a_delivery_that_cannot_be_noted_costs_its_place_no_longer(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(webhooks, "AT_ONCE", 1)
+    with receiving(holds=True) as receiver, receiving() as other, delivering(redis):
+        (first,), (second,) = ended(receiver.url), ended(other.url)
+        wait_until(lambda: receiver.came)
+        redis.client_pause(600_000, all=False)  # what writes
+        try:
+            receiver.release.set()
+            wait_until(lambda: "webhooks cannot reach Redis" in caplog.text)
+        finally:
+            redis.client_unpause()
+        wait_until(lambda: told(second))
+        redis.zadd(read_settings().redis_key_prefix + "webhooks", {first: time.time()})
+        wait_until(lambda: told(first))
+
+
+def test_a_worker_that_dies_over_it_tells_it_again(redis: Redis, start_worker: Start) -> None:
     with receiving(holds=True) as receiver:
         worker = start_worker(arguments=HASTY, **SETTINGS)
         job = diarize.delay("http://stand.in/turns/5/2", webhook=receiver.url)
@@ -161,10 +240,8 @@ def test_a_worker_that_dies_over_it_tells_it_again(
         worker.kill()
         receiver.release.set()
         assert not told(job)
-        key = read_settings().redis_key_prefix + "webhooks"
-        (claim,) = redis.zrange(key, 0, -1, withscores=True)  # type: ignore[misc]  # redis-py types it for asyncio, too
-        assert claim[1] > time.time() + 30, "it is another's only once that one has had its time"
-        redis.zadd(key, {job.id: time.time()})
+        assert due_at(redis)[job.id] > time.time() + 30, "it is another's only once that one has had its time"
+        redis.zadd(read_settings().redis_key_prefix + "webhooks", {job.id: time.time()})
         start_worker(arguments=HASTY, **SETTINGS)
         wait_until(lambda: told(job))
         assert receiver.ids == [f"{job.id}.0"] * 2
@@ -189,19 +266,13 @@ def test_one_that_nobody_takes_is_kept_and_can_be_delivered_later(redis: Redis, 
         run_cli("webhooks", "replay", job.id, code=1, **environment)
 
 
-def test_one_whose_record_goes_before_its_next_try_is_given_up_and_not_lost_in_silence(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {**SETTINGS, "QUEUE_RETENTION_DAYS": "0.01"}.items():
-        monkeypatch.setenv(name, value)
-    settings = read_settings()
-    records = Records(settings)
+def test_one_whose_record_goes_before_its_next_try_is_given_up_and_not_lost_in_silence(redis: Redis) -> None:
     with receiving(503) as receiver:
-        job = diarize.delay("http://stand.in/turns/5/2", webhook=receiver.url)
-        die(records, job.id)
-        redis.hset(f"{settings.redis_key_prefix}job:{job.id}", "webhook_tries", 20)  # the next one is in an hour
-        Webhooks(records, redis, settings).round()
-        assert [one.id for one in records.undelivered()] == [job.id]
+        (job_id,) = ended(receiver.url)
+        redis.hset(f"{read_settings().redis_key_prefix}job:{job_id}", "webhook_tries", 20)  # the next one is in an hour
+        with delivering(redis, queue_retention_days=0.01) as records:
+            wait_until(records.undelivered)
+            assert [one.id for one in records.undelivered()] == [job_id]
 
 
 def test_a_replayed_job_is_told_of_its_new_end(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
@@ -216,11 +287,7 @@ def test_a_replayed_job_is_told_of_its_new_end(redis: Redis, start_worker: Start
         assert [event["state"] for event in receiver.events()] == ["dead", "done"]
 
 
-def test_an_end_that_comes_while_its_replay_is_looked_at_is_told(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in SETTINGS.items():
-        monkeypatch.setenv(name, value)
-    settings = read_settings()
-
+def test_an_end_that_comes_while_its_replay_is_looked_at_is_told(redis: Redis) -> None:
     class ReplayedMeanwhile(Records):
         def get(self, job_id: str) -> JobRecord | None:
             before = record(job_id)
@@ -229,14 +296,14 @@ def test_an_end_that_comes_while_its_replay_is_looked_at_is_told(redis: Redis, m
             self.answered(job_id, before.taken_number or 0)
             assert self.replay(before, before.ticket) == "due"
             seen = super().get(job_id)
-            die(self, job_id)
+            die(job_id)
             return seen
 
     with receiving() as receiver:
-        job = diarize.delay("http://stand.in/turns/5/2", webhook=receiver.url)
-        die(diarize.records, job.id)
-        Webhooks(ReplayedMeanwhile(settings), redis, settings).round()
-        assert receiver.ids == [f"{job.id}.1"]
+        (job_id,) = ended(receiver.url)
+        with delivering(redis, ReplayedMeanwhile):
+            wait_until(lambda: told(job_id))
+        assert receiver.ids == [f"{job_id}.1"]
 
 
 def test_without_a_secret_it_waits_for_one(redis: Redis, start_worker: Start) -> None:
