@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 
 from tasks.server import reachable, server_time
 from tasks.settings import Settings
+from tasks.stored import Stored
 
 logger = logging.getLogger(__name__)
 
@@ -19,19 +19,13 @@ FIRST_SECONDS, LONGEST_SECONDS = 30.0, 1800.0
 
 
 @dataclass(frozen=True)
-class Open:
+class Open(Stored):
     """Why the breaker is open, since when and until when (seconds since 1970, by the server's clock)."""
 
     why: str
     since: float
     until: float
     failures: int
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From Redis; fields of a newer version are passed over."""
-        known = json.loads(stored)
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
 
 class Breaker:
@@ -58,7 +52,7 @@ class Breaker:
             open_seconds = seconds or open_seconds_after(failures)
             new = Open(why, now, now + open_seconds, failures)
             pipe.multi()
-            pipe.set(self._key, json.dumps(asdict(new)), ex=int(LONGEST_SECONDS * 4))
+            pipe.set(self._key, new.to_json(), ex=int(LONGEST_SECONDS * 4))
             return new
 
         with reachable():

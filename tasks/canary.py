@@ -13,10 +13,9 @@ else a day's budget would go on canaries.
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any
 
 from celery.utils import uuid
 from redis import Redis
@@ -30,6 +29,7 @@ from tasks.runpod_api import max_workers
 from tasks.runpod_bridge import diarize_on_runpod
 from tasks.server import reachable
 from tasks.settings import Settings
+from tasks.stored import Stored
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ DEADLINE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Sighting(Stored):
     """The last canary. Times are seconds since 1970, by the server's clock.
 
     Attributes:
@@ -56,12 +56,6 @@ class Sighting:
     failure: str | None = None
     failures: int = 0
     note: str | None = None
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From Redis; fields of a newer version are passed over."""
-        known = json.loads(stored)
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
 
 class Canary:
@@ -158,5 +152,5 @@ class Canary:
 
     def _note(self, sighting: Sighting) -> Sighting:
         with reachable():
-            self._redis.set(self._key, json.dumps(asdict(sighting)))
+            self._redis.set(self._key, sighting.to_json())
         return sighting

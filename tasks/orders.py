@@ -5,13 +5,13 @@ It stands in Redis, in one hash, so it lasts: workers that start later obey as w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from tasks.server import reachable
 from tasks.settings import Settings
+from tasks.stored import Stored
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -30,7 +30,7 @@ def node_name(worker: str) -> str:
 
 
 @dataclass(frozen=True)
-class Order:
+class Order(Stored):
     """Who ordered something, when and why.
 
     Attributes:
@@ -42,12 +42,6 @@ class Order:
     reason: str = ""
     by: str = ""
     at: float = 0.0
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From Redis; fields of a newer version are passed over."""
-        known = json.loads(stored)
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
     def __str__(self) -> str:
         return f"by {self.by or 'an operator'}" + (f": {self.reason}" if self.reason else "")
@@ -135,7 +129,7 @@ class OrderBook:
     def _give(self, names: Iterable[str], reason: str, by: str) -> None:
         """Note it, and clear away the drains that are over."""
         now, stored = self._stored()
-        order = json.dumps(asdict(Order(reason, by, now)))
+        order = Order(reason, by, now).to_json()
         drained = Orders.parse(stored, now).drained
         over = [name for name in stored if name.startswith(_DRAIN) and name.removeprefix(_DRAIN) not in drained]
         with reachable(), self._redis.pipeline() as pipe:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Any, Self
+from typing import Any
 
 from redis import Redis
 
 from tasks.price import WARM_SECONDS
 from tasks.server import reachable, server_time
 from tasks.settings import Settings
+from tasks.stored import Stored
 
 KEPT = 30
 """Runs that are remembered: some hours of a burst, some weeks of canaries."""
@@ -23,7 +23,7 @@ PRIOR_RUNS = 4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Stored):
     """One run that is over.
 
     Attributes:
@@ -39,12 +39,6 @@ class Outcome:
     delay_seconds: float | None = None
     execution_seconds: float | None = None
     audio_seconds: float | None = None
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From Redis; fields of a newer version are passed over."""
-        known = json.loads(stored)
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,7 @@ class Outcomes:
             at = server_time(self._redis)
             one = Outcome(at, worked, delay_seconds, execution_seconds, audio_seconds)
             with self._redis.pipeline() as pipe:
-                pipe.lpush(self._key, json.dumps(asdict(one)))
+                pipe.lpush(self._key, one.to_json())
                 pipe.ltrim(self._key, 0, KEPT - 1)
                 pipe.execute()
 

@@ -7,10 +7,9 @@ or knows that nobody can know.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+
+from tasks.stored import Stored
 
 QUEUED, UNDER_WAY = "queued at runpod", "at runpod"
 """Stages of a job that is there."""
@@ -21,7 +20,7 @@ SUBMISSION_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class RemoteRun:
+class RemoteRun(Stored):
     """One try. Times are seconds since 1970.
 
     Attributes:
@@ -45,16 +44,6 @@ class RemoteRun:
     reserved_usd: float
     is_sent: bool = False
     run_id: str | None = None
-
-    def to_json(self) -> str:
-        """As the record keeps it."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From a record; fields of a newer version are passed over."""
-        known: Mapping[str, Any] = json.loads(stored)
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
     @property
     def gone_at(self) -> float:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from diarization.errors import QueueUnavailable
 from tasks.overflow import Decision
 from tasks.server import reachable, server_time
 from tasks.settings import Settings
+from tasks.stored import Stored
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -23,7 +23,7 @@ STALE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Position:
+class Position(Stored):
     """The valve's position.
 
     Attributes:
@@ -39,12 +39,6 @@ class Position:
     pays: int
     why: str
     at: float
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From Redis; fields of a newer version are passed over."""
-        known = json.loads(stored)
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
 
 
 CLOSED = Position(0, 0, 0, "closed: nobody has decided yet", 0.0)
@@ -70,7 +64,7 @@ class Valve:
             at = server_time(self._redis)
             position = Position(decision.slots, decision.reclaim, decision.pays, decision.why, at)
             with self._redis.pipeline() as pipe:
-                pipe.set(self._key, json.dumps(asdict(position)), ex=86400)
+                pipe.set(self._key, position.to_json(), ex=86400)
                 pipe.set(self._reclaims, decision.reclaim, ex=int(STALE_SECONDS))
                 pipe.execute()
         if (before.pays > 0) != (decision.pays > 0):

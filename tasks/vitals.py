@@ -6,15 +6,16 @@ written by the thread that sends the heartbeat, so it grows old where that hangs
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from tasks.stored import Stored
 
 FILE = "vitals"
 BYTES = 2048
@@ -23,7 +24,7 @@ _FINALITY = {LOADING: 0, READY: 0, STOPPING: 1, BROKEN: 2}
 
 
 @dataclass(frozen=True)
-class Vitals:
+class Vitals(Stored):
     """What the file says. Moments are monotonic seconds, which all processes of a machine share.
 
     Attributes:
@@ -55,12 +56,6 @@ class Vitals:
     asked_at: float = 0.0
     answered_at: float | None = None
     answering_since: float | None = None
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From the file; what a newer version says besides is passed over."""
-        said = json.loads(stored)
-        return cls(**{one.name: said[one.name] for one in fields(cls) if one.name in said})
 
     def verdict(self, now: float, process: str | None) -> tuple[bool, str]:
         """Whether the worker is well, and what was seen, in one line.
@@ -130,7 +125,7 @@ class VitalSigns:
 
     def _write(self, **changes: Any) -> None:
         self._vitals = replace(self._vitals, **changes)
-        data = json.dumps(asdict(self._vitals)).encode().ljust(BYTES)
+        data = self._vitals.to_json().encode().ljust(BYTES)
         try:
             self._part.write_bytes(data)
             self._part.replace(self._file)

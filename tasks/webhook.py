@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+
+from tasks.stored import Stored
 
 
 @dataclass(frozen=True)
-class Webhook:
+class Webhook(Stored):
     """What a caller asked for.
 
     Attributes:
@@ -19,13 +18,3 @@ class Webhook:
 
     url: str = field(repr=False)
     with_result: bool = False
-
-    @classmethod
-    def parse(cls, stored: str) -> Self:
-        """From a record; fields of a newer version are passed over."""
-        known: Mapping[str, Any] = json.loads(stored)
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__.keys() & known.keys()})
-
-    def to_json(self) -> str:
-        """As the record keeps it."""
-        return json.dumps(asdict(self))
