@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ from typing import Any
 
 import requests
 
-from tasks.tether import end, spawn_tethered
-from tests.processes import ROOT, wait_until
+from tests.processes import running_server, wait_until
 from tests.servers import LOOPBACK, free_port
 
 TIMEOUT_SECONDS = 30
@@ -64,21 +62,9 @@ class RunningApp:
 def running_app(log_file: Path, *, port: int | None = None, **settings: Any) -> Iterator[RunningApp]:
     """The app at a free port, until the block ends."""
     port = port or free_port()
-    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    url = f"http://{LOOPBACK}:{port}"
     command = [sys.executable, "-m", "flask", "--app", "examples/flask_app/app", "run", "--port", str(port)]
-    with log_file.open("ab") as sink:
-        process = spawn_tethered(command, stdout=sink, environment=environment, folder=ROOT)
-    app = RunningApp(f"http://{LOOPBACK}:{port}", process, log_file)
-    try:
-        wait_until(lambda: process.poll() is not None or _answers(app), what="the app answers")
-        assert process.poll() is None, app.log
-        yield app
-    finally:
-        end(process, 20)
-
-
-def _answers(app: RunningApp) -> bool:
-    try:
-        return app.get("/").ok
-    except requests.ConnectionError:
-        return False
+    with running_server(
+        command, log_file, lambda: requests.get(url, timeout=TIMEOUT_SECONDS).ok, **settings
+    ) as process:
+        yield RunningApp(url, process, log_file)

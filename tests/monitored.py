@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import sys
 import urllib.error
 import urllib.request
@@ -12,11 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPMessage
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
-from tasks.tether import end, spawn_tethered
-from tests.processes import ROOT, wait_until
+from tests.processes import running_server
 from tests.servers import LOOPBACK, free_port
 
 USER, PASSWORD = "ada", "CANARY-flower-password"
@@ -33,10 +30,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class RunningFlower:
-    """A started Flower: its URL without a trailing slash, its process, its log."""
+    """A started Flower: its URL without a trailing slash, its log."""
 
     url: str
-    process: Popen[bytes]
     log_file: Path
 
     @property
@@ -61,21 +57,8 @@ class RunningFlower:
 def running_flower(log_file: Path, **settings: Any) -> Iterator[RunningFlower]:
     """Flower at a free port, until the block ends."""
     port = free_port()
-    environment = {**os.environ, "FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}", **{k: str(v) for k, v in settings.items()}}
+    flower = RunningFlower(f"http://{LOOPBACK}:{port}", log_file)
     command = [sys.executable, "-m", "tasks", "flower", "--port", str(port)]
-    with log_file.open("ab") as sink:
-        process = spawn_tethered(command, stdout=sink, environment=environment, folder=ROOT)
-    flower = RunningFlower(f"http://{LOOPBACK}:{port}", process, log_file)
-    try:
-        wait_until(lambda: process.poll() is not None or _answers(flower), what="Flower answers")
-        assert process.poll() is None, flower.log
+    settings = {"FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}", **settings}
+    with running_server(command, log_file, lambda: flower.ask("/healthcheck"), **settings):
         yield flower
-    finally:
-        end(process, 20)
-
-
-def _answers(flower: RunningFlower) -> bool:
-    try:
-        return flower.ask("/healthcheck").status > 0
-    except urllib.error.URLError:
-        return False

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from tasks.tether import spawn_tethered
+from tasks.tether import end, spawn_tethered
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,6 +54,29 @@ def wait_until(condition: Callable[[], T], seconds: float = 30, what: str = "") 
             return value
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
         time.sleep(0.02)
+
+
+@contextmanager
+def running_server(
+    command: Sequence[str], log: Path, answers: Callable[[], object], *, folder: Path = ROOT, **settings: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process of its own, from when it `answers` until the block ends; until then it may refuse."""
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    with log.open("ab") as sink:
+        process = spawn_tethered(command, stdout=sink, environment=environment, folder=folder)
+
+    def is_there() -> bool:
+        try:
+            return process.poll() is not None or bool(answers())
+        except OSError:
+            return False
+
+    try:
+        wait_until(is_there, what=f"it answers: {' '.join(command)}")
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        end(process, 20)
 
 
 class Worker:

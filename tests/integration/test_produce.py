@@ -23,11 +23,10 @@ from redis import Redis
 from tasks.diarize import diarize
 from tasks.record import State
 from tasks.signature import new_secret
-from tasks.tether import end, spawn_tethered
 from tasks.valkey import EmbeddedValkey
 from tests.jobs import record
 from tests.pages import code_blocks
-from tests.processes import Worker, wait_until
+from tests.processes import Worker, running_server, wait_until
 from tests.servers import free_port
 
 SECRET = new_secret()
@@ -179,12 +178,9 @@ def django_project(folder: Path, server: EmbeddedValkey) -> Iterator[tuple[str, 
     own = {"WEBHOOK_SECRET": SECRET, "DIARIZED_URL": f"{site}/diarized", "REDIS_URL": server.url}
     environment, manage = {**os.environ, **own}, [sys.executable, "site_of_django.py"]
     subprocess.run([*manage, "migrate", "--run-syncdb"], cwd=folder, env=environment, check=True, capture_output=True)
-    with (folder / "django.log").open("wb") as log:
-        serving = [*manage, "runserver", "--noreload", str(port)]
-        process = spawn_tethered(serving, stdout=log, environment=environment, folder=folder)
-    wait_until(lambda: b"Quit the server" in (folder / "django.log").read_bytes())
-    yield site, environment
-    end(process, 10)
+    serving, log = [*manage, "runserver", "--noreload", str(port)], folder / "django.log"
+    with running_server(serving, log, lambda: "Quit the server" in log.read_text(), folder=folder, **own):
+        yield site, environment
 
 
 def test_django_from_the_submission_to_the_turns(django_project: tuple[str, dict[str, str]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -23,11 +22,9 @@ from redis import Redis
 from tasks.diarize import diarize
 from tasks.metrics import FINISH_SECONDS, METRICS
 from tasks.record import State
-from tasks.settings import read_settings
-from tasks.tether import end, spawn_tethered
 from tasks.valkey import EmbeddedValkey
 from tests.jobs import answers, record
-from tests.processes import ROOT, Worker, wait_until
+from tests.processes import ROOT, Worker, running_server, wait_until
 from tests.servers import free_port
 
 Start = Callable[..., Worker]
@@ -40,17 +37,13 @@ DASHBOARD = MONITORING / "grafana" / "dashboards" / "diarize.json"
 @contextmanager
 def exporter(tmp_path: Path, **settings: str) -> Iterator[str]:
     port = free_port()
-    with (tmp_path / "metrics.log").open("wb") as log:
-        environment = {**os.environ, "REDIS_URL": read_settings().redis_url.get_secret_value(), **settings}
-        command = [sys.executable, "-m", "tasks", "metrics", "--port", str(port)]
-        process = spawn_tethered(command, stdout=log, environment=environment, folder=ROOT)
     url = f"http://127.0.0.1:{port}/metrics"
-    try:
-        wait_until(lambda: "metrics at" in (tmp_path / "metrics.log").read_text())
+    command = [sys.executable, "-m", "tasks", "metrics", "--port", str(port)]
+    with running_server(
+        command, tmp_path / "metrics.log", lambda: requests.get(url, timeout=10).status_code, **settings
+    ) as process:
         yield url
-    finally:
-        end(process, 10)
-        assert process.returncode == 0
+    assert process.returncode == 0
 
 
 def scrape(url: str) -> Values:
@@ -189,14 +182,9 @@ def prometheus(folder: Path) -> Iterator[str]:
         f"--storage.tsdb.path={folder}/tsdb",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = spawn_tethered(command, stdout=log, environment=os.environ, folder=folder)
-    try:
-        api = f"http://127.0.0.1:{port}/api/v1/query"
-        wait_until(lambda: "ready to receive" in (folder / "prometheus.log").read_text())
-        yield api
-    finally:
-        end(process, 10)
+    log = folder / "prometheus.log"
+    with running_server(command, log, lambda: "ready to receive" in log.read_text(), folder=folder):
+        yield f"http://127.0.0.1:{port}/api/v1/query"
 
 
 def _ask(api: str, expression: str) -> Any:

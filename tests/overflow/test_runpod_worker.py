@@ -11,20 +11,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
-from tasks.tether import end, spawn_tethered
 from tests.emulator import Emulator, Settings
-from tests.processes import ROOT, wait_until
+from tests.processes import ROOT, running_server, wait_until
 from tests.remote import STAND_IN, status, submit, wait
 from tests.servers import free_port
 from tests.standin import read_journal
 
 AS_MODULE = ["-m", "runpod_worker.handler"]
 OFFLINE = {"RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true", "RUNPOD_SKIP_GPU_CHECK": "true"}
+STANDIN = {**OFFLINE, "DIARIZATION_DIARIZER": "tests.standin:load"}
 
 
 @contextmanager
@@ -136,27 +135,16 @@ def run_once(
 def test_the_sdk_s_own_server(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, *AS_MODULE, "--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", str(port)]
-    with (tmp_path / "log").open("wb") as log:
-        process = spawn_tethered(command, stdout=log, environment=standin_environment(), folder=ROOT)
-    try:
-        told = wait_until(lambda: served(port))
-        assert told["status"] == "COMPLETED"
-        assert told["output"]["audio_seconds"] == 5.0
-    finally:
-        end(process, 5)
-
-
-def served(port: int) -> dict[str, Any]:
+    url = f"http://127.0.0.1:{port}"
     body = {"input": {"task": "diarization", "audio_url": STAND_IN.format("turns/5/1")}}
-    try:
-        told: dict[str, Any] = requests.post(f"http://127.0.0.1:{port}/runsync", json=body, timeout=10).json()
-    except requests.ConnectionError:
-        return {}
-    return told
+    with running_server(command, tmp_path / "log", lambda: requests.get(url, timeout=10).status_code, **STANDIN):
+        told = requests.post(f"{url}/runsync", json=body, timeout=30).json()
+    assert told["status"] == "COMPLETED"
+    assert told["output"]["audio_seconds"] == 5.0
 
 
 def standin_environment(**more: str) -> dict[str, str]:
-    return {**os.environ, **OFFLINE, "DIARIZATION_DIARIZER": "tests.standin:load", **more}
+    return {**os.environ, **STANDIN, **more}
 
 
 def test_importing_the_handler_loads_no_sdk_no_queue_and_no_model(python: Callable[..., str]) -> None:
