@@ -12,8 +12,9 @@ from pathlib import Path
 
 from diarization.errors import DiarizationError, RecordingNotFound, RecordingUndecodable
 from diarization.ffmpeg import find_ffmpeg
+from tests.processes import ROOT
 
-SAMPLE = Path(__file__).parents[1] / "recordings" / "sample" / "sample.wav"
+SAMPLE = ROOT / "recordings" / "sample" / "sample.wav"
 SAMPLE_SECONDS = 30.0
 
 

@@ -12,10 +12,8 @@ import pytest
 from redis import Redis
 
 from tasks.valkey import EmbeddedValkey
-from tests.processes import Worker, forget_settings
+from tests.processes import ROOT, Worker, forget_settings
 from tests.servers import free_port
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:

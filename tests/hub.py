@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.servers import LOOPBACK, in_thread
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_a_token_that_the_hub_knows"
@@ -74,12 +75,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """The hub, on loopback; HF_ENDPOINT is to be its `url`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub})) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    handler = type("HubHandler", (Handler,), {"hub": hub})
+    with ThreadingHTTPServer((LOOPBACK, 0), handler) as server, in_thread(server):
+        hub.url = f"http://{LOOPBACK}:{server.server_port}"
+        yield hub

@@ -1,4 +1,4 @@
-"""Real workers for tests, which end with the test run, however it ends."""
+"""Real workers and servers in processes of their own, which end with the test run, however it ends."""
 
 from __future__ import annotations
 

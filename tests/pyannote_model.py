@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -13,8 +12,9 @@ from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.hub import load_pipeline
 from diarization.pipeline import PyannoteDiarizer, load
 from diarization.upstream import SpeakerDiarization
+from tests.processes import ROOT
 
-RECORDINGS = Path(__file__).resolve().parent.parent / "recordings"
+RECORDINGS = ROOT / "recordings"
 SAMPLE = RECORDINGS / "sample" / "sample.wav"
 SAMPLE_RATE = 16_000
 

@@ -28,6 +28,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextlib.contextmanager
+def in_thread(server: socketserver.BaseServer) -> Iterator[None]:
+    """In this block the server serves."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
 @dataclass(frozen=True)
 class Request:
     """What a server was asked; the names of the headers are in lower case."""
@@ -91,13 +103,8 @@ def _running(handler: Callable[..., BaseHTTPRequestHandler], tls: ssl.SSLContext
     with _Server((LOOPBACK, 0), handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
+        with in_thread(server):
             yield Site(f"{'https' if tls else 'http'}://{LOOPBACK}:{server.server_address[1]}")
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class Conversation:
@@ -237,14 +244,8 @@ def tls_in_front_of(url: str, certificate: Certificate, *, asks_for_one: bool = 
                 _pass_on(outer, inner)
                 back.join()
 
-    with socketserver.ThreadingTCPServer((LOOPBACK, 0), Relay) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield Site(f"rediss://{LOOPBACK}:{server.server_address[1]}")
-        finally:
-            server.shutdown()
-            thread.join()
+    with socketserver.ThreadingTCPServer((LOOPBACK, 0), Relay) as server, in_thread(server):
+        yield Site(f"rediss://{LOOPBACK}:{server.server_address[1]}")
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:

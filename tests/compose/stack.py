@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.processes import ROOT
 from tests.servers import free_port
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PORTS = ("REDIS_PORT", "REDIS_TLS_PORT", "FLOWER_PORT", "METRICS_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
 PROFILES = ("--profile", "cpu", "--profile", "demo")
 POLL_SECONDS = 3.0

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tasks.tether import spawn_tethered
 from tests.emulator.endpoint import Endpoint, Worker
+from tests.processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 HANDLER = (sys.executable, "-u", "-m", "runpod_worker.handler")
 LOOK_SECONDS = 0.05
 STOP_SECONDS = 30.0

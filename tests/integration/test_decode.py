@@ -7,11 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +28,9 @@ from diarization.errors import (
 )
 from diarization.ffmpeg import Ffmpeg, find_ffmpeg
 from tests.bad_files import BAD_FILES, SAMPLE, SAMPLE_SECONDS, BadFile, ffmpeg
+from tests.processes import ROOT, wait_until
+from tests.servers import Site, serve
 
-ROOT = Path(__file__).parents[2]
 Report = Callable[[str, int, int], None]
 
 
@@ -54,13 +53,6 @@ def children(pid: int) -> set[int]:
         if int(fields[1]) == pid:
             found.add(int(entry.parent.name))
     return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -385,28 +377,16 @@ def test_ffmpeg_ends_with_a_worker_that_is_killed(hour: Path) -> None:
 
 
 @pytest.fixture
-def requests_seen() -> Iterator[tuple[str, list[str]]]:
-    """A loopback server that hands out the sample, its URL, and the paths it was asked for."""
-    seen: list[str] = []
+def site() -> Iterator[Site]:
+    """A server that hands out the sample."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(SAMPLE.read_bytes())
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(SAMPLE.read_bytes())
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/a.wav", seen
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve(answer) as running:
+        yield running
 
 
 PLAYLISTS = {
@@ -422,15 +402,12 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
-def test_a_recording_cannot_make_the_worker_fetch(
-    kind: str, tmp_path: Path, requests_seen: tuple[str, list[str]]
-) -> None:
-    url, seen = requests_seen
+def test_a_recording_cannot_make_the_worker_fetch(kind: str, tmp_path: Path, site: Site) -> None:
     path = tmp_path / "recording.wav"
-    path.write_text(PLAYLISTS[kind].format(target=url))
+    path.write_text(PLAYLISTS[kind].format(target=f"{site.url}/a.wav"))
     with pytest.raises(RecordingUndecodable):
         decoded(path)
-    assert seen == []
+    assert site.requests == []
 
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
@@ -441,22 +418,20 @@ def test_a_recording_cannot_read_another_file(kind: str, tmp_path: Path) -> None
         decoded(path)
 
 
-def test_an_unbridled_ffmpeg_would_have_fetched(tmp_path: Path, requests_seen: tuple[str, list[str]]) -> None:
+def test_an_unbridled_ffmpeg_would_have_fetched(tmp_path: Path, site: Site) -> None:
     """Else the tests above would prove nothing."""
-    url, seen = requests_seen
     path = tmp_path / "script.txt"
-    path.write_text(PLAYLISTS["concat"].format(target=url))
+    path.write_text(PLAYLISTS["concat"].format(target=f"{site.url}/a.wav"))
     ffmpeg("-safe", "0", "-protocol_whitelist", "file,http,tcp", "-i", path, "-f", "null", "-")
-    assert seen
+    assert site.requests
 
 
 @pytest.mark.parametrize("guard", ["protocol", "demuxer"])
 def test_either_guard_alone_keeps_a_playlist_out(
-    guard: str, tmp_path: Path, requests_seen: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+    guard: str, tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, seen = requests_seen
     path = tmp_path / "recording.wav"
-    path.write_text(PLAYLISTS["concat"].format(target=url))
+    path.write_text(PLAYLISTS["concat"].format(target=f"{site.url}/a.wav"))
     command = find_ffmpeg().command(16_000)
     option = {"protocol": "-format_whitelist", "demuxer": "-protocol_whitelist"}[guard]
     everything = {"protocol": "concat,wav", "demuxer": "fd,file,http,tcp"}[guard]
@@ -464,7 +439,7 @@ def test_either_guard_alone_keeps_a_playlist_out(
     monkeypatch.setattr(Ffmpeg, "command", lambda self, sample_rate: [*command[:1], "-safe", "0", *command[1:]])
     with pytest.raises(RecordingUndecodable):
         decoded(path)
-    assert seen == []
+    assert site.requests == []
 
 
 # --- Which ffmpeg --------------------------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ from diarization.errors import (
     UrlNotAllowed,
 )
 from diarization.recording import Recording
+from tests.processes import ROOT
 from tests.servers import Certificate, Conversation, make_certificate, serve, serve_folder, talk
 
-ROOT = Path(__file__).parents[2]
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = os.urandom(100_000)

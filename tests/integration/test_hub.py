@@ -24,10 +24,10 @@ from diarization.errors import ModelUnavailable
 from diarization.hub import load_pipeline
 from diarization.hub_errors import explain
 from tests.hub import COMMIT, TOKEN, Hub, serving
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.model
 
-ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "models" / "speaker-diarization-community-1"
 
 # As published, but for the two lines that name the parts.

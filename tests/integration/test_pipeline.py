@@ -23,11 +23,11 @@ from diarization.recording import Recording
 from diarization.scoring import der, read_rttm
 from diarization.stock import stock_diarization
 from diarization.turns import Diarization, SpeakerHints
+from tests.processes import ROOT
 from tests.pyannote_model import RECORDINGS, SAMPLE, SAMPLE_RATE, pyannote, sample
 
 pytestmark = pytest.mark.model
 
-ROOT = Path(__file__).resolve().parents[2]
 NO_HINTS = SpeakerHints()
 
 

@@ -25,6 +25,7 @@ from tasks.signature import new_secret, verify
 from tasks.webhooks import AT_ONCE, Webhooks
 from tests.jobs import record
 from tests.processes import Worker, run_cli, wait_until
+from tests.servers import LOOPBACK, in_thread
 
 Start = Callable[..., Worker]
 
@@ -70,16 +71,12 @@ def receiving(*statuses: int, holds: bool = False) -> Iterator[Receiver]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.url = f"http://127.0.0.1:{server.server_port}/hook?token=CANARYTOKEN"
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with ThreadingHTTPServer((LOOPBACK, 0), Handler) as server, in_thread(server):
+        receiver.url = f"http://{LOOPBACK}:{server.server_port}/hook?token=CANARYTOKEN"
         try:
             yield receiver
         finally:
             receiver.release.set()
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager

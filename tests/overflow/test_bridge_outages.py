@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from tests.bridge import HASTY, emulated, ledger, start_bridge
 from tests.emulator import Emulator, Fault
 from tests.jobs import answers, record
 from tests.processes import Worker, wait_until
+from tests.servers import LOOPBACK, in_thread
 
 Start = Callable[..., Worker]
 
@@ -182,10 +182,8 @@ def echo(status: int) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as running:
-        Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_address[1]}/v2"
-        running.shutdown()
+    with ThreadingHTTPServer((LOOPBACK, 0), Echo) as running, in_thread(running):
+        yield f"http://{LOOPBACK}:{running.server_address[1]}/v2"
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 429, 500])

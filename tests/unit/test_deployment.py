@@ -10,8 +10,8 @@ import pytest
 from diarization import __version__
 from docs.generators.environment import COMPOSE_OPTIONS, COMPOSE_REQUIRED
 from tasks.settings import PREFIXES, Settings
+from tests.processes import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = sorted(ROOT.glob("docker-compose*.yml"))
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_]+)(?::-(?P<default>[^{}$]*))?")
 SETTINGS = {name.upper() for name in Settings.model_fields}

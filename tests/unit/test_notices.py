@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs.generators.notices import LicenceUnclear, licence_of, packages_table, shipped
+from tests.processes import ROOT
 
 LOCK = """
 [[package]]
@@ -76,7 +77,7 @@ def test_what_is_not_installed_here_keeps_its_row_while_it_is_pinned(lock: Path)
 
 
 def test_packages_of_the_developers_are_not_listed() -> None:
-    lock = Path(__file__).parents[2] / "uv.lock"
+    lock = ROOT / "uv.lock"
     assert "[pytest]" not in packages_table(lock, "")
 
 

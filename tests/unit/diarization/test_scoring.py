@@ -8,8 +8,9 @@ import pytest
 
 from diarization.scoring import der, read_rttm, read_uem
 from diarization.turns import Turn
+from tests.processes import ROOT
 
-RECORDINGS = Path(__file__).resolve().parents[3] / "recordings"
+RECORDINGS = ROOT / "recordings"
 
 
 def turn(start: float, end: float, speaker: str) -> Turn:

@@ -15,8 +15,8 @@ from typer.main import get_command
 from docs.generators.environment import COMPOSE_OPTIONS, COMPOSE_REQUIRED
 from tasks.__main__ import app
 from tasks.settings import Settings
+from tests.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 FILES = [ROOT / name for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md") for name in ROOT.glob(pattern)]
 SETTINGS = {name.upper() for name in Settings.model_fields} | COMPOSE_REQUIRED.keys() | COMPOSE_OPTIONS.keys()
 LIKE_A_SETTING = re.compile(r"\b(?:DIARIZATION|QUEUE|OVERFLOW|WEBHOOK|REDIS|RUNPOD|FLOWER|WORKER)_[A-Z_]*[A-Z]\b")
