@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from redis import Redis
 
 from tasks.valkey import EmbeddedValkey
-from tests.processes import ROOT, Worker, forget_settings
+from tests.processes import ROOT, Worker, forget_settings, wait_until
 from tests.servers import free_port
 
 
@@ -50,6 +51,18 @@ def module_redis(server: EmbeddedValkey) -> Iterator[Redis]:
     with Redis.from_url(server.url, decode_responses=True) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def outage(server: EmbeddedValkey, redis: Redis) -> Iterator[EmbeddedValkey]:
+    """The server, which a test may stop in its way, or fill; it answers again afterwards."""
+    yield server
+    if server.running:
+        server.process.send_signal(signal.SIGCONT)
+    else:
+        server.start()
+    wait_until(redis.ping)
+    redis.config_set("maxmemory", 0)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What tests ask about a job: its record, and how often the stand-in has begun it."""
+"""What tests ask about a job, its record and how often the stand-in has begun it; and how one ends without a worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from diarization.errors import RecordingNotFound
 from tasks.diarize import diarize
 from tasks.record import JobRecord
 from tests.standin import read_journal
@@ -18,6 +19,13 @@ def record(job: Any) -> JobRecord:
     found = diarize.records.get(job if isinstance(job, str) else job.id)
     assert found is not None
     return found
+
+
+def die(job_id: str) -> None:
+    """End a waiting job without a worker: a dead letter."""
+    known = record(job_id)
+    assert diarize.records.take(job_id, known.ticket_number, "w (1)") == "taken"
+    assert diarize.records.give_up(job_id, known.token + 1, RecordingNotFound("no such file")) == "dead"
 
 
 def starts(folder: Path, path: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tasks.__main__ import main
 from tasks.diarize import diarize
 from tasks.record import State
 from tests.processes import ROOT, Worker, wait_until
@@ -45,22 +43,6 @@ def command(*arguments: str) -> list[str]:
 
 
 Here = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Runs a command in this process: the same, without the seconds that a start takes."""
-
-    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["tasks", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert ended.value.code == code, err + out
-        return subprocess.CompletedProcess(arguments, code, out, err)
-
-    return run
 
 
 def objects(text: str) -> list[dict[str, Any]]:

@@ -5,9 +5,8 @@ What goes wrong is one line on stderr, and never a traceback.
 
 from __future__ import annotations
 
-import io
 import json
-import sys
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,12 +14,12 @@ import pytest
 import typer.main
 from redis import Redis
 
-from diarization.errors import RecordingNotFound
-from tasks.__main__ import app, main
+from tasks.__main__ import app
 from tasks.diarize import diarize
 from tasks.orders import QUEUE, OrderBook
 from tasks.settings import current_settings
 from tests.busy_fleet import busy_fleet
+from tests.jobs import die, record
 from tests.processes import run_cli
 
 URL = "http://stand.in/turns/5/1"
@@ -93,23 +92,7 @@ UNREACHABLE = [
 SERVERS = {"flower", "metrics", "demo"}
 """What runs until it is ended, for people or Prometheus: it has nothing to print as JSON."""
 
-Here = Callable[..., tuple[str, str]]
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Runs a command in this process; what it wrote to stdout and stderr."""
-
-    def run(command: str, arguments: list[str], code: int) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["tasks", *command.split(), *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert ended.value.code == code, err + out
-        return out, err
-
-    return run
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -117,24 +100,21 @@ def jobs(redis: Redis) -> dict[str, str]:
     """A job that waits, and one that was given up and told of."""
     busy_fleet(redis, workers=1, waiting=2)
     waiting, dead = diarize.delay(URL).id, diarize.delay("http://stand.in/turns/5/2").id
-    record = diarize.records.get(dead)
-    assert record is not None
-    assert diarize.records.take(dead, record.ticket_number, "celery@gpu0 (4711)") == "taken"
-    diarize.records.give_up(dead, 1, RecordingNotFound("HTTP 404"))
-    diarize.records.answered(dead, record.ticket_number)
+    die(dead)
+    diarize.records.answered(dead, record(dead).taken_number or 0)
     return {"waiting": waiting, "dead": dead}
 
 
 @pytest.mark.parametrize(("command", "arguments", "code"), TABLE)
 def test_exit_codes(command: str, arguments: list[str], code: int, jobs: dict[str, str], here: Here) -> None:
-    out, err = here(command, [argument.format(**jobs) for argument in arguments], code)
-    assert "Traceback" not in err
+    done = here(*command.split(), *(argument.format(**jobs) for argument in arguments), code=code)
+    assert "Traceback" not in done.stderr
     if code == 2:
-        (line,) = err.splitlines()
+        (line,) = done.stderr.splitlines()
         assert line.startswith("error: ")
-        assert out == ""
+        assert done.stdout == ""
     if code == 1:
-        assert err or out, "it says why"
+        assert done.stderr or done.stdout, "it says why"
 
 
 @pytest.mark.parametrize("command", UNREACHABLE)
@@ -179,6 +159,6 @@ def test_what_programs_read_of_the_operators_commands(
     else:
         code = 0
     OrderBook(redis, current_settings()).pause(QUEUE, "", "ada@host")
-    out, _ = here(command, [*arguments, "--json"], code)
-    (said,) = [json.loads(line) for line in out.splitlines()]
+    done = here(*command.split(), *arguments, "--json", code=code)
+    (said,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert said.items() >= told.items()

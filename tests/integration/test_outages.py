@@ -31,18 +31,6 @@ def wait_for_result(job: Any) -> Any:
     return diarize.AsyncResult(job.id).get(timeout=10)
 
 
-@pytest.fixture
-def outage(server: EmbeddedValkey, redis: Redis) -> Iterator[EmbeddedValkey]:
-    """The server, which a test may stop in its way; it answers again afterwards."""
-    yield server
-    if server.running:
-        server.process.send_signal(signal.SIGCONT)
-    else:
-        server.start()
-    wait_until(redis.ping)
-    redis.config_set("maxmemory", 0)
-
-
 def test_a_worker_that_starts_while_redis_is_down_waits_for_it(
     outage: EmbeddedValkey, start_worker: Callable[..., Worker]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +119,6 @@ def test_what_a_link_is_made_of_runs_once(
     wait_until(lambda: record(job).answered and starts(tmp_path, "/turns/9/1"), what="all is done")
     wait_until(lambda: quiet(redis) and not redis.zcard("diarize:state:running"))
     assert [starts(tmp_path, f"/turns/{n}/1") for n in (5, 8, 9)] == [1, 1, 1]
-
-
-@pytest.fixture
-def outage(server: EmbeddedValkey, redis: Redis) -> Iterator[EmbeddedValkey]:
-    yield server
-    if not server.running:
-        server.start()
-    wait_until(redis.ping)
-    redis.config_set("maxmemory", 0)
 
 
 def test_a_soft_limit_that_strikes_after_the_work_is_none(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from diarization.errors import InvalidJob, RecordingNotFound
+from diarization.errors import InvalidJob
 from tasks import webhook_post, webhooks
 from tasks.diarize import diarize
 from tasks.record import JobRecord, State
@@ -23,7 +23,7 @@ from tasks.records import Records
 from tasks.settings import Settings, SettingsError, read_settings
 from tasks.signature import new_secret, verify
 from tasks.webhooks import AT_ONCE, Webhooks
-from tests.jobs import record
+from tests.jobs import die, record
 from tests.processes import Worker, run_cli, wait_until
 from tests.servers import LOOPBACK, in_thread
 
@@ -94,13 +94,6 @@ def delivering(redis: Redis, records: type[Records] = Records, **given: Any) -> 
 
 def told(job: Any) -> bool:
     return record(job).webhook_told_at is not None
-
-
-def die(job_id: str) -> None:
-    """End a waiting job without a worker."""
-    known = record(job_id)
-    assert diarize.records.take(job_id, known.ticket_number, "w (1)") == "taken"
-    assert diarize.records.give_up(job_id, known.token + 1, RecordingNotFound("no such file")) == "dead"
 
 
 def ended(receiver: str, count: int = 1) -> list[str]:
@@ -246,21 +239,20 @@ def test_a_worker_that_dies_over_it_tells_it_again(redis: Redis, start_worker: S
 
 def test_one_that_nobody_takes_is_kept_and_can_be_delivered_later(redis: Redis, start_worker: Start) -> None:
     worker = start_worker(arguments=HASTY, WEBHOOK_GIVE_UP_HOURS="0.001", **SETTINGS)
-    environment = {"REDIS_URL": read_settings().redis_url.get_secret_value()}
     with receiving(503) as receiver:
         job = diarize.delay("http://stand.in/turns/5/2", webhook=receiver.url)
         wait_until(lambda: f"job {job.id}: its webhook is given up: HTTP 503, at try" in worker.log)
-        listed = run_cli("webhooks", "list", **environment)
+        listed = run_cli("webhooks", "list")
         assert listed.stdout.startswith(f"{job.id}  done  ")
         assert "HTTP 503" in listed.stdout
-        (given_up,) = map(json.loads, run_cli("webhooks", "list", "--json", **environment).stdout.splitlines())
+        (given_up,) = map(json.loads, run_cli("webhooks", "list", "--json").stdout.splitlines())
         assert (given_up["id"], given_up["state"]) == (job.id, "done")
-        assert "webhook    not taken" in run_cli("status", job.id, **environment).stdout
+        assert "webhook    not taken" in run_cli("status", job.id).stdout
         receiver.statuses = [503, 200]  # it has all tries anew
-        assert run_cli("webhooks", "replay", "--all", **environment).stdout == f"{job.id} due\n"
+        assert run_cli("webhooks", "replay", "--all").stdout == f"{job.id} due\n"
         wait_until(lambda: told(job))
-        assert "none was given up" in run_cli("webhooks", "list", **environment).stderr
-        run_cli("webhooks", "replay", job.id, code=1, **environment)
+        assert "none was given up" in run_cli("webhooks", "list").stderr
+        run_cli("webhooks", "replay", job.id, code=1)
 
 
 def test_one_whose_record_goes_before_its_next_try_is_given_up_and_not_lost_in_silence(redis: Redis) -> None:
@@ -274,11 +266,10 @@ def test_one_whose_record_goes_before_its_next_try_is_given_up_and_not_lost_in_s
 
 def test_a_replayed_job_is_told_of_its_new_end(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
     start_worker(**SETTINGS)
-    environment = {"REDIS_URL": read_settings().redis_url.get_secret_value()}
     with receiving() as receiver:
         job = diarize.delay("http://stand.in/fail/recording_undecodable/1", webhook=receiver.url)
         wait_until(lambda: told(job) and record(job).answered)
-        run_cli("dead", "replay", job.id, **environment)
+        run_cli("dead", "replay", job.id)
         wait_until(lambda: record(job).state is State.DONE and told(job))
         assert receiver.ids == [f"{job.id}.0", f"{job.id}.1"]
         assert [event["state"] for event in receiver.events()] == ["dead", "done"]

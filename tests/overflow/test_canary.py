@@ -49,7 +49,7 @@ def test_a_new_endpoint_is_looked_at_once(redis: Redis, start_worker: Start, tmp
         assert ledger(redis).today().in_flight == 0
         assert f"canary {last.job_id} is right" in first.log
         assert f"of version None, this bridge of {__version__}" in str(last.note), "the stand-in says none"
-        shown = run_cli("queue", REDIS_URL=read_settings().redis_url.get_secret_value())
+        shown = run_cli("queue")
         assert "canary     RunPod's image is of version None" in shown.stdout
         second = bridge(start_worker, emulator)  # a bridge that comes later knows of it
         diarize.delay("http://stand.in/turns/5/2").get(timeout=60)
