@@ -71,7 +71,7 @@ class Ledger:
         self._prefix = settings.redis_key_prefix
         self._limit = round(settings.overflow_budget_usd_per_day * MICRO_USD)
         self._max_in_flight = settings.overflow_max_in_flight
-        self._scripts = load_scripts(client, SCRIPTS)
+        self._scripts = load_scripts(client, SCRIPTS, SCRIPTS.parent)
         self._heard_of = 0
         self._lock = threading.Lock()
 
@@ -158,7 +158,7 @@ class Ledger:
 
     def _call(self, script: str, *arguments: Any) -> list[Any]:
         with reachable():
-            number, *answer = self._scripts[script](args=[self._prefix, self._heard_of, *arguments])
+            number, *answer = self._scripts[script](args=[self._prefix, "", self._heard_of, *arguments])
         with self._lock:
             self._heard_of = max(self._heard_of, number)
         return list(answer)

@@ -56,9 +56,9 @@ def reachable() -> Iterator[None]:
         raise QueueUnavailable(f"Redis cannot be used: {error or type(error).__name__}") from None
 
 
-def load_scripts(client: Redis, folder: Path) -> dict[str, Script]:
-    """The Lua scripts of a folder by their names; its `shared.lua` begins each of them."""
-    shared = (folder / "shared.lua").read_text()
+def load_scripts(client: Redis, folder: Path, *above: Path) -> dict[str, Script]:
+    """The Lua scripts of a folder by their names; `shared.lua` of the folders above and its own begins each of them."""
+    shared = "".join((one / "shared.lua").read_text() for one in (*above, folder))
     return {
         path.stem: client.register_script(shared + path.read_text())
         for path in folder.glob("*.lua")

@@ -29,23 +29,38 @@ local function move(to)
   if to ~= 'running' then redis.call('ZREM', prefix .. 'leases', id) end
 end
 
+-- The ledger's keys, as `tasks/budget.py` explains them: reservations by attempt, changes, what today (UTC) has cost.
+local day = math.floor(clock[1] / 86400)
+local budget = {
+  day = day,
+  open = prefix .. 'budget:open',
+  changes = prefix .. 'budget:changes',
+  spent = prefix .. 'budget:spent:' .. string.format('%d', day),
+}
+
+-- The end of a reservation: its cost takes its place, today, or all of it where there is no `cost`. Returns what was
+-- reserved (false where there is no such reservation) and what it has cost.
+local function close_reservation(attempt, cost)
+  local amount = redis.call('HGET', budget.open, attempt)
+  if not amount then return false end
+  cost = cost or amount
+  redis.call('HDEL', budget.open, attempt)
+  redis.call('INCR', budget.changes)
+  redis.call('INCRBY', budget.spent, cost)
+  redis.call('EXPIRE', budget.spent, 35 * 86400)
+  count('cost_usd', cost / 1e6)
+  return amount, cost
+end
+
 -- The job has nothing more to do with its run at a provider. Was it sent, then all that was reserved for it counts as
 -- spent, unless it has been settled; was it not, then nothing is owed.
 local function leave_run()
   local stored = field('remote')
   if not stored then return end
-  local run, open = cjson.decode(stored), prefix .. 'budget:open'
-  local held = redis.call('HGET', open, run.attempt_id)
+  local run = cjson.decode(stored)
   redis.call('HDEL', key, 'remote')
-  if not held then return end
-  redis.call('HDEL', open, run.attempt_id)
-  redis.call('INCR', prefix .. 'budget:changes')
-  if not run.is_sent then return end
-  local spent = prefix .. 'budget:spent:' .. string.format('%d', math.floor(clock[1] / 86400))
-  redis.call('INCRBY', spent, held)
-  redis.call('EXPIRE', spent, 35 * 86400)
-  count('cost_usd', held / 1e6)
-  redis.call('HINCRBYFLOAT', key, 'cost_usd', held / 1e6)
+  local amount, cost = close_reservation(run.attempt_id, not run.is_sent and 0)
+  if amount then redis.call('HINCRBYFLOAT', key, 'cost_usd', cost / 1e6) end
 end
 
 -- A cancel that came while the job ran is heard when the job is taken next, which is then at once. The new ticket number

@@ -1,5 +1,5 @@
 -- The operator knows what has been spent, or does not mind. Answers with why it was shut.
 local why = redis.call('GET', shut)
 redis.call('DEL', shut)
-changed()
-return { number, why }
+redis.call('INCR', budget.changes)
+return { number(), why }

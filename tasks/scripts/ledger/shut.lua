@@ -1,4 +1,4 @@
 -- Argument: why.
-close_valve(ARGV[3])
-changed()
-return { number }
+close_valve(ARGV[4])
+redis.call('INCR', budget.changes)
+return { number() }

@@ -1,2 +1,2 @@
 -- How the day stands.
-return { number, day, spent_today(), reserved(), redis.call('HLEN', open), redis.call('GET', shut) }
+return { number(), budget.day, spent_today(), reserved(), redis.call('HLEN', budget.open), redis.call('GET', shut) }
