@@ -78,7 +78,7 @@ class Heartbeat:
         """Whether somebody may wait for what the next beat will say: the worker is idle again, or takes jobs again."""
         now, said = self._now(), self._facts
         runs_dry = not now.taking and now.held != said.held
-        is_idle_again = not now.held and self._accepted != state.all_total_count[0]
+        is_idle_again = not now.held and (said.held > 0 or self._accepted != state.all_total_count[0])
         return runs_dry or is_idle_again or (now.taking, now.heard_at) != (said.taking, said.heard_at)
 
     def _now(self) -> WorkerFacts:

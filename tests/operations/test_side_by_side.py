@@ -47,6 +47,12 @@ def idle(redis: Redis) -> set[str]:
     return {name.partition(" ")[0] for name in redis.zrange("diarize:fleet:idle", 0, -1)}
 
 
+def said(redis: Redis) -> list[tuple[int, bool]]:
+    """What each worker last said: how many jobs it has, and whether it takes any."""
+    facts = map(json.loads, redis.hvals("diarize:fleet:workers"))
+    return [(one["held"], one["taking"]) for one in facts]
+
+
 def test_a_worker_that_is_alone_runs_as_many_as_it_may(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
     start_worker(DIARIZATION_JOBS_PER_GPU=2)
     jobs = [wait(name) for name in "abc"]
@@ -59,7 +65,7 @@ def test_a_worker_that_is_alone_runs_as_many_as_it_may(redis: Redis, start_worke
 
 def test_a_second_job_goes_to_the_worker_that_has_none(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
     for _ in range(2):
-        start_worker(DIARIZATION_JOBS_PER_GPU=2)
+        start_worker(DIARIZATION_JOBS_PER_GPU=2, QUEUE_LEASE_SECONDS=120)
     wait_until(lambda: idle(redis) == {"w0@test", "w1@test"})
     first = [wait(name) for name in "ab"]
     wait_until(lambda: all(map(runs, first)), what="both run")
@@ -67,10 +73,14 @@ def test_a_second_job_goes_to_the_worker_that_has_none(redis: Redis, start_worke
     assert not idle(redis)
     second = [wait(name) for name in "cd"]
     wait_until(lambda: all(map(runs, second)), what="each has a second one as soon as none is idle")
+    run_cli("pause")
+    wait_until(lambda: said(redis) == [(2, False)] * 2)
+    run_cli("resume")
+    wait_until(lambda: said(redis) == [(2, True)] * 2, what="a beat in the midst of their jobs")
     (tmp_path / "go").touch()
     [job.get(timeout=30) for job in first + second]
     wait_until(
-        lambda: idle(redis) == {"w0@test", "w1@test"}, seconds=5, what="they say so soon, not with the next beat"
+        lambda: idle(redis) == {"w0@test", "w1@test"}, seconds=15, what="they say so soon, not with the next beat"
     )
 
 
