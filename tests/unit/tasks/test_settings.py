@@ -29,7 +29,7 @@ def test_the_fixed_names_and_their_defaults() -> None:
     unset = {name for name, value in defaults.items() if value is None}
     secrets = {"HF_TOKEN", "RUNPOD_API_KEY", "FLOWER_BASIC_AUTH", "WEBHOOK_SECRET", "WEBHOOK_SECRET_OLD"}
     folders = {"FLOWER_DB", "DIARIZATION_RECORDINGS_DIR", "DIARIZATION_GPU_SEATS_DIR", "QUEUE_RUNTIME_DIR"}
-    assert unset == folders | secrets | {"CUDA_VISIBLE_DEVICES", "RUNPOD_ENDPOINT_ID"}
+    assert unset == folders | secrets | {"CUDA_VISIBLE_DEVICES", "DIARIZATION_JOBS_PER_GPU", "RUNPOD_ENDPOINT_ID"}
 
 
 @pytest.mark.parametrize(
