@@ -20,6 +20,7 @@ from diarization.errors import (
     Cancelled,
     DeviceLost,
     DiarizationError,
+    NoRoom,
     QueueUnavailable,
     TimeLimitReached,
 )
@@ -41,6 +42,8 @@ class DeliveredJob(Request):
 
     on_device_lost: ClassVar[Callable[[], None]]
     """What else the main process does when a child's GPU has failed."""
+    on_no_room: ClassVar[Callable[[], None]]
+    """What it does when a child found too little memory for a job."""
 
     _ended_for: AttemptStalled | None = None
     """Why this worker has ended the child itself."""
@@ -64,8 +67,11 @@ class DeliveredJob(Request):
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
-        if isinstance(error.exc if isinstance(error, Retry) else error, DeviceLost):
+        cause = error.exc if isinstance(error, Retry) else error
+        if isinstance(cause, DeviceLost):
             self._replace_child()
+        if isinstance(cause, NoRoom):
+            self._wait_for_room()
         lost = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
         ours = lost and not self._already_cancelled and not self._already_revoked
         if ours and self._hand_back(counts=self._counts and not state.should_terminate):
@@ -83,6 +89,12 @@ class DeliveredJob(Request):
             logger.error("job %s: the GPU failed under it: its process is replaced", self.id)
             with suppress(ProcessLookupError):
                 os.kill(self.worker_pid, signal.SIGKILL)
+
+    def _wait_for_room(self) -> None:
+        """Let this worker become empty; was the job refused for its neighbours, it then comes next."""
+        type(self).on_no_room()
+        with suppress(QueueUnavailable):
+            issue_due(self.task.app, self.task.hasty_records)
 
     def _time_is_over(self, error: TimeLimitReached) -> None:
         logger.error("job %s dead: %s: %s", self.id, error.code, error.message)

@@ -35,6 +35,7 @@ class Intake:
         self._is_bridge = role == "bridge"
         self._held = held
         self._others_idle = True
+        self._is_full = False
         self._orders: Orders | None = None
         self._broken = ""
         self._said = ""
@@ -53,6 +54,10 @@ class Intake:
         Until the first look after this worker's first job has begun, another one may have.
         """
         self._others_idle = not self._held() or others_idle(self._worker)
+
+    def fills(self) -> None:
+        """A job that was taken beside others has found no memory: none is until they have ended, when it comes next."""
+        self._is_full = True
 
     def breaks(self, why: str) -> None:
         """Nothing can be done here now, for that reason; an empty one takes it back."""
@@ -92,7 +97,9 @@ class Intake:
         self.is_closed = bool(self.refuses) and not awaits_answer
         if not awaits_answer:
             self.asked_at = time.monotonic()
-        leaves_it = not self._is_bridge and self._others_idle and self._held() > 0
+        is_busy = not self._is_bridge and self._held() > 0
+        self._is_full = self._is_full and is_busy
+        leaves_it = is_busy and (self._others_idle or self._is_full)
         return awaits_answer or not (self.is_closed or self.holds or leaves_it)
 
     def _say(self, why: str) -> None:

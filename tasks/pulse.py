@@ -65,14 +65,14 @@ class Pulse:
         quiet = self._download_stall_seconds if stage == "download" else self._audio_seconds * QUIET_SHARE
         self._write(stage, self._stall_seconds + quiet)
 
-    def claimed_bytes(self) -> int:
-        """What the jobs of the worker's other children will yet take of the machine's memory."""
-        claimed = 0
+    def claims(self) -> list[int]:
+        """What each job of the worker's other children will yet take of the machine's memory, in bytes."""
+        claims = []
         for pid, (job_id, _, _, _, audio_seconds, held_bytes) in _signs(self._folder):
             holds = resident_bytes(pid)  # nothing, of a child that is dead
             if job_id and holds and pid != os.getpid():
-                claimed += max(0, needed_bytes(audio_seconds) - max(0, holds - held_bytes))
-        return claimed
+                claims.append(max(0, needed_bytes(audio_seconds) - max(0, holds - held_bytes)))
+        return claims
 
     def _write(self, stage: str, may_be_silent_seconds: float) -> None:
         job = self._job_id, stage, time.monotonic(), may_be_silent_seconds, self._audio_seconds, self._held_bytes

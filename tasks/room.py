@@ -43,7 +43,8 @@ class Room:
 
     def _check(self, needed: int) -> None:
         taken = max(0, resident_bytes() - self._held_bytes)
-        free = available_bytes() - (self._pulse.claimed_bytes() if self._pulse else 0)
+        claims = self._pulse.claims() if self._pulse else []
+        free = available_bytes() - sum(claims)
         if needed - taken <= free:
             return
         try:
@@ -57,4 +58,6 @@ class Room:
         error = NoRoom(f"{says}, {(free + taken) / GIGABYTE:.1f} GB are free here")
         # A quarter more, as far as that exists: the next look, with a little more free, shall not decode for nothing.
         error.needed_bytes = min(needed * 5 // 4, max(needed, most))
+        if claims:
+            error.wait_seconds = 0.0  # in the line, where it comes next once they have ended: see `tasks.intake`
         raise error

@@ -179,6 +179,7 @@ class GateStep(bootsteps.StartStopStep):
         signals.worker_shutting_down.connect(lambda **_: watch.stop_in_time(), weak=False)
         signals.worker_shutting_down.connect(lambda **_: self._vital_signs.enter(STOPPING), weak=False)
         DeliveredJob.on_device_lost = lambda: self._stands_still("its GPU failed, the model is loaded anew")
+        DeliveredJob.on_no_room = self._intake.fills
         self._vital_signs.enter(READY)
         self._beats = [Beat("watch", WATCH_EVERY_SECONDS, watch.look)]
         if settings.worker_role == "gpu":

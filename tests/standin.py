@@ -10,7 +10,8 @@ It opens no socket. The path of the URL is the script (what follows is ignored, 
     /gil/3              holds the GIL for 3 s, in one call
     /hang/1             works without a report for ever at the first attempt; without the number, at each
     /quiet/60/5         a recording of 60 s, at which it works for 5 s without a report
-    /memory/3600        a recording that is decoded to 3600 s
+    /memory/3600/NAME   a recording that is decoded to 3600 s; with the name, it then works until that file stands in
+                        STANDIN_DIR
     /wait/NAME          works, and reports, until the file NAME stands in STANDIN_DIR
     /fail/CODE/2        the first 2 attempts end with the error of that code (`transient` and `permanent` are short
                         for one each, `bug` is an error this project does not know); without a number, all do
@@ -123,6 +124,8 @@ class StandIn:
                 time.sleep(float(rest[1]))
             case "memory":
                 report("decode", int(rest[0]), int(rest[0]))
+                if rest[1:]:
+                    _wait_for(rest[1], report)
             case "gil":
                 _hold_gil(float(rest[0]))
             case "wait":

@@ -16,6 +16,7 @@ import soundfile
 from redis import Redis
 
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
+from diarization.memory import BASE_BYTES, BYTES_PER_AUDIO_HOUR, available_bytes
 from diarization.recording import Recording
 from diarization.turns import SpeakerHints
 from tasks.diarize import diarize
@@ -100,6 +101,22 @@ def test_workers_that_take_nothing_keep_no_other_from_a_second_job(
     (tmp_path / "go").touch()
     [job.get(timeout=30) for job in jobs]
     assert drained.process.poll() is None
+
+
+def test_a_recording_that_found_no_room_beside_another_comes_next(
+    redis: Redis, start_worker: Start, tmp_path: Path
+) -> None:
+    """Else a long one would wait for as long as there are short ones to run beside each other."""
+    start_worker(DIARIZATION_JOBS_PER_GPU=2)
+    seconds = round((0.6 * available_bytes() - BASE_BYTES) / BYTES_PER_AUDIO_HOUR * 3600)
+    first, large = (diarize.delay(f"http://stand.in/memory/{seconds}/go/{name}") for name in "ab")
+    small = diarize.delay("http://stand.in/turns/5/1")
+    wait_until(lambda: record(large).needs_bytes, what="it is refused, for what the first one will take")
+    wait_until(lambda: record(large).state is State.QUEUED, seconds=10, what="it is in line, and waits for that one")
+    (tmp_path / "go").touch()
+    assert [job.get(timeout=20)["provenance"]["attempts"] for job in (first, large, small)] == [1, 1, 1]
+    begun = [record(job).started_at or 0.0 for job in (first, large, small)]
+    assert begun == sorted(begun)
 
 
 def test_a_child_that_dies_takes_its_own_job_along_and_no_other(

@@ -118,13 +118,13 @@ def test_the_memory_of_another_childs_job_is_claimed_until_it_ends(tmp_path: Pat
     other = context.Process(target=rest, args=(tmp_path, wakes))
     with own.of("own job"):
         own("decode", 36_000, 36_000)
-        assert own.claimed_bytes() == 0
+        assert own.claims() == []
         other.start()
         wait_until((tmp_path / "decoded").exists)
-        assert own.claimed_bytes() == pytest.approx(needed_bytes(7200), rel=0.05)
+        assert own.claims() == [pytest.approx(needed_bytes(7200), rel=0.05)]
         wakes.set()
         wait_until((tmp_path / "ended").exists)
-        assert own.claimed_bytes() == 0
+        assert own.claims() == []
     other.kill()
     other.join()
 
@@ -136,7 +136,7 @@ def test_a_child_that_was_killed_claims_nothing(tmp_path: Path) -> None:
     other.start()
     wait_until((tmp_path / "decoded").exists)
     own = Pulse(tmp_path, stall_seconds=10, download_stall_seconds=5)
-    assert own.claimed_bytes() > 0
+    assert len(own.claims()) == 1
     other.kill()
     other.join()
-    assert own.claimed_bytes() == 0
+    assert own.claims() == []
