@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
@@ -239,7 +239,8 @@ class PyannoteDiarizer:
     def _give_memory_back(self) -> None:
         """What torch keeps of the GPU for its next tensors goes to whoever else needs it."""
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # a GPU that has failed refuses; the step that met it says so
+                torch.cuda.empty_cache()
 
 
 def _bounds(hints: SpeakerHints) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 
 from diarization.device import choose_device, device_failure
 from diarization.errors import DeviceLost, ModelUnavailable, OutOfMemory
+from diarization.turns import SpeakerHints
+from tests.pyannote_model import pyannote, sample
 
 
 def test_auto_is_a_device_that_works() -> None:
@@ -52,3 +57,17 @@ def test_failures_are_told_apart(error: Exception, expected: type) -> None:
 
     assert type(failure) is expected
     assert failure is None or "\n" not in str(failure)
+
+
+def test_a_gpu_that_fails_once_more_when_memory_is_given_back_is_still_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does whose context is broken. Any other error would end the job for good, and the process would go on."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    diarizer: Any = copy.copy(pyannote())
+    diarizer.device, diarizer._pipeline = torch.device("cuda"), fails
+    monkeypatch.setattr("torch.cuda.empty_cache", fails)
+
+    with pytest.raises(DeviceLost):
+        diarizer.diarize_waveform(sample(), SpeakerHints(), lambda stage, done, total: None)
