@@ -12,10 +12,13 @@ from diarization.errors import DeviceLost, ModelUnavailable, OutOfMemory, Transi
 
 log = logging.getLogger(__name__)
 
-# What an allocation that failed says of itself: CUDA's own, cuBLAS's and cuDNN's, and the CPU allocator's.
+# What an allocation that failed says of itself: CUDA's own, cuBLAS's, cuDNN's and cuFFT's, and the CPU allocator's.
 _OUT_OF_MEMORY = ("out of memory", "_ALLOC_FAILED", "can't allocate memory", "not enough memory")
 # A CUDA context that has met one of these never works again in its process.
-_DEVICE_LOST = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "device-side assert")
+_DEVICE_LOST = (
+    *("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "cuFFT error"),
+    "device-side assert",
+)
 
 
 def choose_device(name: str) -> torch.device:

@@ -48,6 +48,7 @@ def test_memory_that_the_machine_does_not_have_is_out_of_memory() -> None:
         (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(…)`"), DeviceLost),
         (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), DeviceLost),
+        (RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"), DeviceLost),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), type(None)),
         (ValueError("CUDA error: said by somebody else"), type(None)),
     ],
