@@ -12,6 +12,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ class Gate:
     def about(self) -> dict[str, Any]:
         """What a child has said of its diarizer; they are all alike. Nothing before the first is ready."""
         for path in (*self.folder.glob("*.ready"), *self.folder.glob("*.lost")):
-            return dict(json.loads(path.read_text()))
+            with suppress(FileNotFoundError):  # a child beside this one has just lost its device, or regained it
+                return dict(json.loads(path.read_text()))
         return {}
 
     def refuse(self, error: DiarizationError) -> None:
@@ -96,11 +98,11 @@ class Gate:
         ready.rename(ready.with_suffix(".lost"))
 
     def has_lost(self) -> bool:
-        """Whether a child's device has failed, and no child that came later has done a job."""
+        """Whether a child's device has failed, and no child has done a job since."""
         return any(self.folder.glob("*.lost"))
 
     def regain(self) -> None:
-        """The device works again, in a child that came later."""
+        """The device works, in a child that has done a job."""
         for path in self.folder.glob("*.lost"):
             path.unlink(missing_ok=True)
 

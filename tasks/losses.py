@@ -1,8 +1,8 @@
 """A pool child whose GPU has failed under a job: it can do no more, and another one takes its place.
 
 A CUDA context that has met such an error never works again in its process, so the main process ends the child
-(`tasks.delivered`). Where it happens to the one that came after it, too, before any job was done, it is not the job but
-the device: then the worker ends.
+(`tasks.delivered`). Where it happens to one that came after it, too, before any child has done a job, it is not the job
+but the device: then the worker ends.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Losses:
     def _lost(self, error: DeviceLost) -> None:
         """Tell the main process. Where the device is at fault, the attempt does not count: the job is due at once."""
         with suppress(OSError):  # a full disk; then it counts as any other error
+            again = self._follows_loss and self._gate.has_lost()
             self._gate.lose()
-            if self._follows_loss:
+            if again:
                 self._gate.refuse(error)
                 error.counts, error.wait_seconds = False, 0.0
 
     def _works(self) -> None:
         """A job is done: whatever was lost, the device was not."""
-        if self._follows_loss:
-            self._gate.regain()
+        self._gate.regain()
         self._follows_loss = False

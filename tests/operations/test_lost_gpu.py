@@ -65,6 +65,24 @@ def test_one_failure_costs_a_process_and_no_more(
     assert worker.process.poll() is None
 
 
+def test_a_job_that_another_process_has_done_since_clears_the_gpu(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """The recording is to blame, which fails in the next process, too; the one beside it works all the while."""
+    worker = start_worker(DIARIZATION_JOBS_PER_GPU=2, QUEUE_MAX_ATTEMPTS=1)
+    with pytest.raises(DeviceLost):
+        diarize.delay("http://stand.in/fail/device_lost/9/first").get(timeout=30)
+    diarize.delay("http://stand.in/turns/5/1").get(timeout=30)
+    beside = diarize.delay("http://stand.in/wait/go")
+    wait_until(lambda: record(beside).state is State.RUNNING and loads(tmp_path) == 3)
+    with pytest.raises(DeviceLost):
+        diarize.delay("http://stand.in/fail/device_lost/9/second").get(timeout=30)
+    wait_until(lambda: loads(tmp_path) == 4, what="this process is replaced as well")
+    (tmp_path / "go").touch()
+    assert beside.get(timeout=30)["provenance"]["attempts"] == 1
+    assert worker.process.poll() is None
+
+
 def test_a_worker_does_not_go_on_without_its_gpu(
     redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
 ) -> None:
