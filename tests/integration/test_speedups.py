@@ -9,11 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import cdist as scipy_cdist
+from scipy.spatial.distance import pdist
 
 from diarization import linkage as linkage_module
 from diarization import vbx as vbx_module
@@ -60,15 +64,69 @@ def voices(count: int, speakers: int = 6, seed: int = 0) -> NDArray[np.float64]:
 # Linkage
 
 
+def our_linkage(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ours, however few points there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linkage_module, "MATRIX_POINTS", 0)
+        return linkage(points.copy())
+
+
 @pytest.mark.parametrize("count", [2, 3, 50, 1500])
-def test_linkage_makes_scipys_merges(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
+def test_linkage_makes_scipys_merges(count: int) -> None:
     points = voices(count, seed=count)
 
-    ours, scipys = linkage(points.copy()), scipy_linkage(points, method="centroid", metric="euclidean")
+    ours, scipys = our_linkage(points), scipy_linkage(points, method="centroid", metric="euclidean")
 
     assert np.array_equal(ours[:, [0, 1, 3]], scipys[:, [0, 1, 3]])
     assert ours[:, 2] == pytest.approx(scipys[:, 2], abs=1e-12)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 29, 30, 31, 32, 256])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_points_of_unequal_lengths_get_scipys_merges(scale: float, dimension: int) -> None:
+    rng = np.random.default_rng(dimension)
+    points = scale * rng.standard_normal((300, dimension)) * rng.exponential(size=(300, 1))
+
+    ours, scipys = our_linkage(points), scipy_linkage(points, method="centroid", metric="euclidean")
+
+    assert (np.diff(scipys[:, 2]) < 0).any() == (dimension > 1)  # a merge may bring others nearer than it was
+    assert np.array_equal(ours[:, [0, 1, 3]], scipys[:, [0, 1, 3]])
+    assert ours[:, 2] == pytest.approx(scipys[:, 2], rel=1e-9)
+
+
+@given(arrays(np.float64, st.tuples(st.integers(2, 30), st.integers(1, 40)), elements=st.integers(-2, 2)))
+def test_of_pairs_equally_far_apart_one_is_merged(points: NDArray[np.float64]) -> None:
+    check_merges(points, our_linkage(points), within=1e-6)
+
+
+def test_points_that_nearly_coincide_are_told_apart() -> None:
+    points = np.tile(voices(4), (40, 1)) + 1e-9 * np.random.default_rng(0).standard_normal((160, 256))
+
+    check_merges(points, our_linkage(points), within=1e-12)
+
+
+def check_merges(points: NDArray[np.float64], merges: NDArray[np.float64], within: float) -> None:
+    """Each is of two clusters whose centroids are as near to each other as any."""
+    members = {label: [label] for label in range(len(points))}
+    for step, (first, second, height, size) in enumerate(merges):
+        centroids = {label: points[rows].mean(axis=0) for label, rows in members.items()}
+        distance = np.linalg.norm(centroids[first] - centroids[second])
+        assert height == pytest.approx(distance, abs=within)
+        assert height == pytest.approx(pdist(np.array(list(centroids.values()))).min(), abs=within)
+        members[len(points) + step] = members.pop(int(first)) + members.pop(int(second))
+        assert first < second
+        assert size == len(members[len(points) + step])
+    assert len(members) == 1
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_up_to_a_number_of_points_scipy_is_called(more: int) -> None:
+    points = voices(linkage_module.MATRIX_POINTS + more)
+
+    ours, scipys = linkage(points), scipy_linkage(points, method="centroid", metric="euclidean")
+
+    assert np.array_equal(ours, scipys) is (more == 0)
+    assert np.array_equal(ours[:, [0, 1, 3]], scipys[:, [0, 1, 3]])
 
 
 def test_an_hour_of_embeddings_falls_into_scipys_clusters() -> None:
@@ -81,22 +139,26 @@ def test_an_hour_of_embeddings_falls_into_scipys_clusters() -> None:
     assert np.array_equal(ours[:, [0, 1, 3]], scipys[:, [0, 1, 3]])
 
 
-def test_points_that_coincide_fall_into_scipys_clusters_under_whatever_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
+def test_points_that_coincide_fall_into_scipys_clusters_under_whatever_number() -> None:
     points = np.tile(voices(100), (4, 1))
 
     ours, scipys = (
-        fcluster(make(points.copy(), method="centroid"), 0.6, "distance") for make in (linkage, scipy_linkage)
+        fcluster(merges, 0.6, "distance") for merges in (our_linkage(points), scipy_linkage(points, "centroid"))
     )
 
     assert len(set(zip(ours, scipys, strict=True))) == len(set(ours)) == len(set(scipys)) > 1
 
 
-def test_what_is_no_number_is_refused_as_by_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linkage_module, "MATRIX_POINTS", 0)
-
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_no_number_is_refused_as_by_scipy(number: float) -> None:
     with pytest.raises(ValueError, match="finite"):
-        linkage(np.full((3, 4), np.nan))
+        our_linkage(np.full((3, 4), number))
+
+
+def test_what_is_too_large_for_float32_goes_to_scipy() -> None:
+    points = 1e18 * voices(50)
+
+    assert np.array_equal(our_linkage(points), scipy_linkage(points, method="centroid"))
 
 
 # VBx, distances, and stock's clustering with them
