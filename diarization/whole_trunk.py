@@ -39,9 +39,9 @@ CONTEXT: Final = 112
 CENTRING: Final = 999
 """Filter bank frames whose mean is taken away: as many as a chunk has, and one, so that there is a middle."""
 
-
-POOLED: Final = 64
-"""Chunks at a time: on a CPU any number up to that is as fast; a GPU needs many to be kept busy by one thread."""
+POOLED: Final = {"cpu": 1, "cuda": 64}
+"""Chunks at a time. On a CPU one stays in the cache; of 64 at a time each takes three times as long. A GPU needs many
+to be kept busy by one thread."""
 
 
 def whole_trunk(pipeline: SpeakerDiarization, blocks: FittingBatch) -> torch.dtype | None:
@@ -58,7 +58,7 @@ def whole_trunk(pipeline: SpeakerDiarization, blocks: FittingBatch) -> torch.dty
     if not isinstance(model, WeSpeakerResNet34) or model.hparams["fbank_centering_span"] is not None:
         return None
     precision = best_precision(FusedTrunk(model.resnet), pipeline._embedding.device)
-    trunk = WholeTrunk(pipeline, FittingBatch(POOLED), blocks, precision)
+    trunk = WholeTrunk(pipeline, FittingBatch(POOLED[pipeline._embedding.device.type]), blocks, precision)
     pipeline.get_embeddings = trunk.get_embeddings  # type: ignore[method-assign]
     return precision
 
