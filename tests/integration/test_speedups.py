@@ -295,6 +295,7 @@ def test_the_bundled_models_segmentations_take_a_byte_a_frame_and_are_those_of_s
     stocks = untouched().get_segmentations(file)
 
     assert ours.data.dtype == np.uint8
+    assert ours.data.strides[1] == 1  # the frames of a speaker are side by side
     assert np.array_equal(ours.data, stocks.data)
 
 
