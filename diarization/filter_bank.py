@@ -55,8 +55,9 @@ class FilterBank:
 
     @property
     def is_shared(self) -> bool:
-        """Whether each chunk begins at a frame, and stock takes its mean away from it."""
-        return self._step_samples % self._hop == 0 and self._model.hparams.fbank_centering_span is None
+        """Whether each chunk begins at a frame and has whole ones alone, and stock takes its mean away from it."""
+        options = self._model.hparams
+        return self._step_samples % self._hop == 0 and options.snip_edges and options.fbank_centering_span is None
 
     def of(self, chunks: NDArray[np.intp]) -> torch.Tensor:
         """Frames of each chunk without their mean, shape (chunks, chunk_frames, bands)."""

@@ -322,6 +322,13 @@ def test_a_chunks_filter_bank_is_stocks(block: int, monkeypatch: pytest.MonkeyPa
         assert bank.of(np.array(chunks)).numpy() == pytest.approx(stocks.numpy(), abs=1e-4)
 
 
+def test_frames_that_reach_beyond_their_chunk_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kaldi mirrors the samples at both ends where it does not snip its frames there."""
+    assert bank_of(sample(), CHUNKS).is_shared
+    monkeypatch.setitem(untouched()._embedding.model_.hparams, "snip_edges", False)
+    assert not bank_of(sample(), CHUNKS).is_shared
+
+
 def test_chunks_that_begin_between_two_frames_share_no_filter_bank() -> None:
     steps = {1.0: True, 0.5: True, 0.333: False}
     windows = {step: SlidingWindow(start=0.0, duration=10.0, step=step) for step in steps}
