@@ -245,7 +245,7 @@ class BeatStep(bootsteps.StartStopStep):
 
         def hear() -> None:
             intake.look(book)
-            if settings.worker_role == "gpu" and parent.concurrency > 1:
+            if settings.worker_role == "gpu":
                 intake.look_round(registry.others_idle)
             if heartbeat.has_news():
                 beats.wake()

@@ -19,6 +19,7 @@ from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.memory import BASE_BYTES, BYTES_PER_AUDIO_HOUR, available_bytes
 from diarization.recording import Recording
 from diarization.turns import SpeakerHints
+from tasks.celery import app
 from tasks.diarize import diarize
 from tasks.record import State
 from tests.jobs import record
@@ -62,6 +63,16 @@ def test_a_worker_that_is_alone_runs_as_many_as_it_may(redis: Redis, start_worke
     (tmp_path / "go").touch()
     assert [job.get(timeout=30)["provenance"]["attempts"] for job in jobs] == [1, 1, 1]
     assert len({line["pid"] for line in read_journal(tmp_path) if line["event"] == "start"}) == 2
+
+
+def test_a_worker_that_is_given_more_processes_uses_them(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
+    worker = start_worker()
+    app.control.pool_grow(1)
+    wait_until(lambda: worker.log.count("model loaded") == 2, what="the second is ready")
+    jobs = [wait(name) for name in "ab"]
+    wait_until(lambda: all(map(runs, jobs)), what="both run")
+    (tmp_path / "go").touch()
+    assert [job.get(timeout=30)["provenance"]["attempts"] for job in jobs] == [1, 1]
 
 
 def test_a_second_job_goes_to_the_worker_that_has_none(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
