@@ -31,7 +31,7 @@ Listener = Callable[[int, int], None]
 
 
 class ClusteringProgress:
-    """How far a pipeline's clustering is. A short one, which stock's own functions do, tells nothing on the way."""
+    """How far a pipeline's clustering is. The linkage of a short recording, which scipy does, tells nothing."""
 
     def __init__(self) -> None:
         self._listener: Listener | None = None
