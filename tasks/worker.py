@@ -245,7 +245,7 @@ class BeatStep(bootsteps.StartStopStep):
 
         def hear() -> None:
             intake.look(book)
-            if settings.worker_role == "gpu":
+            if settings.worker_role == "gpu" and (parent.max_concurrency or parent.pool.num_processes) > 1:
                 intake.look_round(registry.others_idle)
             if heartbeat.has_news():
                 beats.wake()
