@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-# `make bench-memory` on a CPU: 0.1 GB + 295 MB an hour, and 0.3 GB for three minutes, of which most are the networks'.
+# `make bench-memory` on a CPU: 0.1 GB + 290 MB an hour, and 0.3 GB for three minutes, of which most are the networks'.
 # These are bounds with a margin. An hour of samples alone is 230 MB.
 BASE_BYTES: Final = 500_000_000
 BYTES_PER_AUDIO_HOUR: Final = 330_000_000
