@@ -11,11 +11,13 @@ where others use the cores, too, `OMP_WAIT_POLICY=PASSIVE` in the process's envi
 from __future__ import annotations
 
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -178,7 +180,7 @@ class PyannoteDiarizer:
         """
         with ExitStack() as networks:
             networks.enter_context(self._lock.held(lambda: report("segmentation", 0, 0)))
-            networks.callback(self._give_memory_back)
+            networks.push(self._give_memory_back)
             watch = StageWatch(report, networks_done=networks.close)
             with self._clustering.told_to(watch.clustering):
                 output = self._on_device(lambda: self._apply(samples, hints, watch)) if len(samples) else None
@@ -236,8 +238,11 @@ class PyannoteDiarizer:
         # Out here nothing holds the frames in which the failed step's tensors live.
         raise failure
 
-    def _give_memory_back(self) -> None:
-        """What torch keeps of the GPU for its next tensors goes to whoever else needs it."""
+    def _give_memory_back(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What an error's frames hold of the GPU, and torch for its next tensors, goes to whoever else needs it."""
+        traceback.clear_frames(trace)
         if self.device.type == "cuda":
             with suppress(RuntimeError):  # a GPU that has failed refuses; the step that met it says so
                 torch.cuda.empty_cache()

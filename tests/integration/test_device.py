@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from typing import Any
 
 import pytest
 import torch
 
 from diarization.device import choose_device, device_failure
-from diarization.errors import DeviceLost, ModelUnavailable, OutOfMemory
+from diarization.errors import Cancelled, DeviceLost, ModelUnavailable, OutOfMemory
+from diarization.filter_bank import FilterBank
 from diarization.turns import SpeakerHints
 from tests.pyannote_model import pyannote, sample
 
@@ -72,3 +75,23 @@ def test_a_gpu_that_fails_once_more_when_memory_is_given_back_is_still_lost(monk
 
     with pytest.raises(DeviceLost):
         diarizer.diarize_waveform(sample(), SpeakerHints(), lambda stage, done, total: None)
+
+
+def test_a_job_that_is_cancelled_holds_nothing_when_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors that live in the frames of an error would stay on the GPU, beside those of whoever computes next."""
+    held: list[weakref.ref[FilterBank]] = []
+    alive: list[FilterBank | None] = []
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if stage == "embedding" and done:
+            held.extend(weakref.ref(one) for one in gc.get_objects() if isinstance(one, FilterBank))
+            raise Cancelled("no longer wanted")
+
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: alive.extend(one() for one in held))
+    diarizer = copy.copy(pyannote())
+    diarizer.device = torch.device("cuda")
+
+    with pytest.raises(Cancelled):
+        diarizer.diarize_waveform(sample(5, 20), SpeakerHints(), cancel)
+
+    assert alive == [None]
