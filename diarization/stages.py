@@ -34,6 +34,7 @@ class StageWatch:
         self._report = report
         self._networks_done = networks_done
         self._since = time.perf_counter()
+        self._parts = 1
         self.stage_seconds: dict[str, float] = {}
         self.segmentation: SlidingWindowFeature | None = None
         self.embeddings: NDArray[np.float32] | None = None
@@ -63,12 +64,13 @@ class StageWatch:
 
     def clustering(self, done: int, total: int) -> None:
         """See `diarization.clustering.ClusteringProgress`."""
+        self._parts = total
         self._report("clustering", done, total)
 
     def finish(self) -> None:
         """The answer is there."""
         self._end("clustering")
-        self._report("clustering", 1, 1)
+        self._report("clustering", self._parts, self._parts)
 
     def _end(self, stage: str) -> None:
         now = time.perf_counter()

@@ -362,7 +362,7 @@ def test_what_is_past_its_retention_is_forgotten(redis: Redis, start_worker: Cal
         for name in (
             "fleet:counters",
             *("leader", "fleet:rounds", "fleet:lapsed_at", "fleet:lengths"),
-            *("fleet:workers", "fleet:workers_seen", "fleet:speeds"),
+            *("fleet:workers", "fleet:workers_seen", "fleet:speeds", "fleet:idle"),
         )
     }
     assert len(redis.hkeys("diarize:fleet:speeds")) == 1, "that of the worker that lives"
