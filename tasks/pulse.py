@@ -42,6 +42,7 @@ class Pulse:
         self._download_stall_seconds = download_stall_seconds
         self._folder = folder
         self._held_bytes = 0
+        _forget_dead(folder)
         self._descriptor = os.open(folder / f"{os.getpid()}.pulse", os.O_RDWR | os.O_CREAT, 0o600)
         self._job_id = ""
         self._audio_seconds = 0.0
@@ -88,6 +89,17 @@ def stalled(folder: Path) -> list[Stall]:
         if job_id and silent_seconds > may_be_silent_seconds:
             found.append(Stall(pid, job_id, silent_seconds, stage))
     return found
+
+
+def _forget_dead(folder: Path) -> None:
+    """Remove what killed children have left: another process may get the pid of one, and would be taken for it."""
+    for path in folder.glob("*.pulse"):
+        try:
+            os.kill(int(path.stem), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            pass
 
 
 def _signs(folder: Path) -> Iterator[tuple[int, list[Any]]]:

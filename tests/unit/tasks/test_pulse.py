@@ -140,3 +140,5 @@ def test_a_child_that_was_killed_claims_nothing(tmp_path: Path) -> None:
     other.kill()
     other.join()
     assert own.claims() == []
+    Pulse(tmp_path, stall_seconds=10, download_stall_seconds=5)
+    assert [path.stem for path in tmp_path.glob("*.pulse")] == [str(os.getpid())], "its pid may be another's by now"
