@@ -23,21 +23,6 @@ GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-eeee-1)
 """
 
 
-@pytest.fixture
-def nvidia_smi(tmp_path: Path) -> Callable[[str], str]:
-    """Puts an nvidia-smi that lists such GPUs first; the PATH where it is."""
-
-    def install(listing: str, status: int = 0) -> str:
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        script = folder / "nvidia-smi"
-        script.write_text(f"#!/bin/sh\ncat <<'LISTING'\n{listing}LISTING\nexit {status}\n")
-        script.chmod(0o755)
-        return f"{folder}:{os.environ['PATH']}"
-
-    return install
-
-
 def gpu_of(worker: Worker) -> str:
     """What its pool child was given."""
     environment = Path(f"/proc/{worker.children[0]}/environ").read_bytes().decode().split("\0")
