@@ -18,6 +18,7 @@ from typing import Any
 
 from diarization.errors import DiarizationError, ModelUnavailable
 from tasks.settings import Settings
+from tasks.vitals import lives
 
 EXIT_UNUSABLE = 78
 """EX_CONFIG of sysexits.h: started as it is, this worker can never work."""
@@ -51,6 +52,7 @@ class Gate:
 
     def __init__(self, main_pid: int, settings: Settings) -> None:
         self.folder = runtime_folder(settings) / str(main_pid)
+        self._device_lock = self.folder / "device.lock"
 
     def exists(self) -> bool:
         """Whether the main process is one that has prepared itself."""
@@ -59,9 +61,18 @@ class Gate:
     def prepare(self) -> None:
         """Clear what workers that are dead have left, an earlier one of this pid among them."""
         for folder in self.folder.parent.iterdir():
-            if folder.name.isdigit() and (folder == self.folder or not _lives(int(folder.name))):
+            if folder.name.isdigit() and (folder == self.folder or not lives(int(folder.name))):
                 shutil.rmtree(folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
+
+    def share_device(self) -> None:
+        """The children compute one at a time, as with a GPU that they share; said before they start."""
+        self._device_lock.touch(mode=0o600)
+
+    @property
+    def device_lock(self) -> Path | None:
+        """The file that they lock to compute; None where each has what it needs."""
+        return self._device_lock if self._device_lock.exists() else None
 
     def remove(self) -> None:
         """Leave nothing behind."""
@@ -90,7 +101,7 @@ class Gate:
 
     def is_open(self) -> bool:
         """Whether some child that lives can work."""
-        return any(_lives(int(path.stem)) for path in self.folder.glob("*.ready"))
+        return any(lives(int(path.stem)) for path in self.folder.glob("*.ready"))
 
     def lose(self) -> None:
         """This child's device has failed: it can do no more."""
@@ -137,14 +148,4 @@ class Gate:
 def workers_here(settings: Settings) -> list[int]:
     """Main processes of this user's workers that live on this host, or in this container."""
     pids = [int(folder.name) for folder in runtime_folder(settings).glob("[0-9]*")]
-    return sorted(pid for pid in pids if _lives(pid))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return sorted(pid for pid in pids if lives(pid))

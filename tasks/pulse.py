@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from diarization.memory import needed_bytes, resident_bytes
+from tasks.vitals import lives
 
 BYTES = 512
 QUIET_SHARE = 0.05
@@ -94,12 +95,8 @@ def stalled(folder: Path) -> list[Stall]:
 def _forget_dead(folder: Path) -> None:
     """Remove what killed children have left: another process may get the pid of one, and would be taken for it."""
     for path in folder.glob("*.pulse"):
-        try:
-            os.kill(int(path.stem), 0)
-        except ProcessLookupError:
+        if not lives(int(path.stem)):
             path.unlink(missing_ok=True)
-        except PermissionError:
-            pass
 
 
 def _signs(folder: Path) -> Iterator[tuple[int, list[Any]]]:

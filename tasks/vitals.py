@@ -162,10 +162,15 @@ def process_state(pid: int) -> tuple[str, int] | None:
         except OSError:
             return None
         return after_name[0], int(after_name[19])
+    return ("", 0) if lives(pid) else None
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, whoever's it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
+        return False
     except PermissionError:
         pass
-    return "", 0
+    return True

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from functools import cache
 from typing import Any
 
 from celery import bootsteps, signals
@@ -108,8 +109,7 @@ def _prepare_child(**_: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251 - written, for torch, which is not loaded yet
     try:
         started, losses = time.monotonic(), Losses(gate)
-        # On a CPU each child has the cores that OMP_NUM_THREADS gives it, and waits for no other.
-        diarizer = load(settings, gate.folder / "device.lock" if _has_gpu(settings) else None)
+        diarizer = load(settings, gate.device_lock)
         losses.compare(about(diarizer))
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         GuardedTask.losses = losses
@@ -142,6 +142,9 @@ class GateStep(bootsteps.StartStopStep):
         try:
             self._gate = Gate(os.getpid(), settings)
             self._gate.prepare()
+            # On a CPU each child has the cores that OMP_NUM_THREADS gives it, and waits for no other.
+            if settings.worker_role == "gpu" and _has_gpu(settings):
+                self._gate.share_device()
         except (DiarizationError, OSError) as error:
             logger.critical("this worker cannot start: %s", error)
             raise SystemExit(EXIT_UNUSABLE) from None
@@ -280,6 +283,7 @@ def _leave(bridge: Bridge, grace_seconds: float) -> None:
     timer.start()
 
 
+@cache
 def _has_gpu(settings: Settings) -> bool:
     return settings.diarization_device != "cpu" and not settings.hides_gpus and bool(list_gpus())
 

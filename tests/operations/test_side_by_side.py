@@ -188,15 +188,14 @@ def test_networks_of_two_processes_never_run_at_once_and_the_rest_does(tmp_path:
 
 
 @pytest.mark.model
-def test_a_worker_runs_the_real_model_side_by_side(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
+def test_a_worker_runs_the_real_model_side_by_side(
+    redis: Redis, start_worker: Start, nvidia_smi: Callable[[str], str], tmp_path: Path
+) -> None:
     """Under the lock, which a host with a GPU has; torch finds none in it, and takes the CPU."""
     soundfile.write(tmp_path / "recording.wav", sample(5, 17), SAMPLE_RATE)
-    listing = tmp_path / "nvidia-smi"
-    listing.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA L4 (UUID: GPU-aaaa-0)'\n")
-    listing.chmod(0o755)
     worker = start_worker(
         ready=False,
-        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        PATH=nvidia_smi("GPU 0: NVIDIA L4 (UUID: GPU-aaaa-0)\n"),
         DIARIZATION_JOBS_PER_GPU=2,
         DIARIZATION_GPU_SEATS_DIR=tmp_path / "seats",
         DIARIZATION_DIARIZER="diarization.pipeline:load",
@@ -210,3 +209,6 @@ def test_a_worker_runs_the_real_model_side_by_side(redis: Redis, start_worker: S
     assert answers[0]["segments"] == answers[1]["segments"] == answers[2]["segments"] != []
     assert [answer["provenance"]["attempts"] for answer in answers] == [1, 1, 1]
     assert list(tmp_path.glob("diarize-queue-*/*/device.lock"))
+    for child in worker.children:
+        held_open = [str(one.readlink()) for one in Path(f"/proc/{child}/fd").iterdir()]
+        assert any(path.endswith("/device.lock") for path in held_open)
