@@ -3,9 +3,10 @@
     python -m benchmarks.overflow [--days 20] [--seed 6]
 
 No hardware is measured: GPUs, RunPod and its bill are simulated (`overflow_sim.py`, `overflow_endpoint.py`,
-`overflow_loads.py`); what decides is `tasks.overflow.decide` itself. All policies share the bridge around it: three
-jobs in flight, the budget, the breaker while RunPod has no GPU, jobs that come home when a GPU idles. The thresholds of
-the simpler ones are chosen for each load after the fact, by misses and then by dollars: no operator could do as well.
+`overflow_loads.py`); what decides is `tasks/overflow/decision.py` itself. All policies share the bridge around it:
+three jobs in flight, the budget, the breaker while RunPod has no GPU, jobs that come home when a GPU idles. The
+thresholds of the simpler ones are chosen for each load after the fact, by misses and then by dollars: no operator could
+do as well.
 
 It exits with 1 where the shipped policy sends anything in the quiet load; where, in any burst, a simpler one with any
 threshold has as few misses or fewer for as few dollars or fewer; or where, in a burst with a RunPod that works, it

@@ -9,7 +9,7 @@ from random import Random
 from benchmarks.overflow_loads import GPU_PACES, Load, arrivals
 from benchmarks.overflow_sim import Day, Policy, View
 from benchmarks.report import percentiles
-from tasks.overflow import Decision, decide, reclaimable
+from tasks.overflow.decision import Decision, decide, reclaimable
 
 WAITING = (1, 2, 4, 6, 8, 12, 20)
 AGES = (30, 60, 120, 240, 360, 600, 900)
@@ -18,7 +18,7 @@ CHANCE = 1 / 400
 
 
 def shipped(view: View) -> Decision:
-    """`tasks.overflow.decide`."""
+    """`tasks.overflow.decision.decide`."""
     return decide(view.fleet, view.remote, view.limits, view.now, view.before)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from benchmarks.overflow_endpoint import IDLE_SECONDS, USD_PER_SECOND, Clock, Endpoint, Job, Run, Weather
-from tasks.line import Fleet, GpuWorker, Remote, RemoteJob, WaitingJob
-from tasks.overflow import Decision, Limits
+from tasks.overflow.decision import Decision, Limits
+from tasks.overflow.line import Fleet, GpuWorker, Remote, RemoteJob, WaitingJob
 
 TICK_SECONDS = 5.0
 """How often the valve is decided upon."""

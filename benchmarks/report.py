@@ -12,7 +12,7 @@ from benchmarks.fleet import Fleet
 from benchmarks.load import Producer
 from benchmarks.verdict import Evidence, Finding, blamed, hits, recovery_seconds
 from benchmarks.witness import Witness
-from tasks.console import as_json, json_line
+from tasks.commands.console import as_json, json_line
 
 SORTS = ("lost", "ended twice", "overlapped")
 SHOWN_FINDINGS = 10

@@ -23,8 +23,8 @@ from typing import Any
 
 from diarization import __version__, canary
 from diarization.turns import Diarization
-from tasks.price import Price
-from tasks.runpod_api import Answer, RunPodApi, max_workers
+from tasks.overflow.price import Price
+from tasks.runpod.api import Answer, RunPodApi, max_workers
 from tasks.settings import Settings, SettingsError, read_settings
 from tasks.valkey import EmbeddedValkey
 from tests.processes import Worker

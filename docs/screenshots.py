@@ -46,9 +46,9 @@ def main() -> None:
     with EmbeddedValkey() as server:
         # Read when the settings are, so before anything of the queue is imported.
         os.environ |= {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": "diarize:"}  # noqa: TID251
-        from tasks.job_view import JobView  # noqa: PLC0415
-        from tasks.queue_command import Look  # noqa: PLC0415
-        from tasks.queue_view import QueueView  # noqa: PLC0415
+        from tasks.commands.job_view import JobView  # noqa: PLC0415
+        from tasks.commands.queue import Look  # noqa: PLC0415
+        from tasks.commands.queue_view import QueueView  # noqa: PLC0415
         from tasks.records import Records  # noqa: PLC0415
         from tasks.settings import current_settings  # noqa: PLC0415
         from tests.busy_fleet import busy_fleet  # noqa: PLC0415

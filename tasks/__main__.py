@@ -12,25 +12,25 @@ from collections.abc import Callable
 import typer
 
 from diarization.errors import DiarizationError, InvalidJob, QueueUnavailable, UrlNotAllowed
-from tasks.bench_command import bench
-from tasks.budget_command import app as budget_app
-from tasks.console import complain
-from tasks.dead import app as dead_app
-from tasks.doctor_command import doctor
-from tasks.flower_command import FlowerError, flower
-from tasks.health_command import healthcheck
-from tasks.jobs_command import cancel, delete, list_jobs
-from tasks.metrics_command import metrics
-from tasks.orders_command import drain, pause, resume
-from tasks.output import OutputError
-from tasks.queue_command import queue
-from tasks.result_command import result
+from tasks.commands.bench import bench
+from tasks.commands.budget import app as budget_app
+from tasks.commands.console import complain
+from tasks.commands.dead import app as dead_app
+from tasks.commands.doctor import doctor
+from tasks.commands.flower import FlowerError, flower
+from tasks.commands.health import healthcheck
+from tasks.commands.jobs import cancel, delete, list_jobs
+from tasks.commands.metrics import metrics
+from tasks.commands.orders import drain, pause, resume
+from tasks.commands.output import OutputError
+from tasks.commands.queue import queue
+from tasks.commands.result import result
+from tasks.commands.status import status
+from tasks.commands.submit import submit
+from tasks.commands.waiting import JobLost
+from tasks.commands.webhooks import app as webhooks_app
 from tasks.settings import SettingsError
-from tasks.status_command import status
-from tasks.submit_command import submit
 from tasks.valkey import EmbeddedValkeyError
-from tasks.waiting import JobLost
-from tasks.webhooks_command import app as webhooks_app
 
 DONE, FAILED, WRONG_USAGE, NO_CONNECTION, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -87,7 +87,7 @@ def _main(context: typer.Context) -> None:
 
 def demo() -> None:
     """Show it all on this machine: a server, a worker, a recording, who speaks when, and stock pyannote beside it."""
-    from tasks.demo import run_demo  # noqa: PLC0415 - of no use to the other commands
+    from tasks.commands.demo import run_demo  # noqa: PLC0415 - of no use to the other commands
 
     raise typer.Exit(DONE if run_demo() else FAILED)
 

@@ -22,10 +22,10 @@ from redis import Redis
 
 from diarization import __version__, canary
 from diarization.turns import Diarization
-from tasks.breaker import Breaker, open_seconds_after
+from tasks.overflow.breaker import Breaker, open_seconds_after
 from tasks.record import State
 from tasks.records import Records
-from tasks.runpod_api import max_workers
+from tasks.runpod.api import max_workers
 from tasks.runpod_bridge import diarize_on_runpod
 from tasks.server import reachable
 from tasks.settings import Settings

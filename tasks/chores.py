@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from celery import Celery
 from redis import Redis
 
-from tasks.budget import Ledger
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
+from tasks.overflow.budget import Ledger
 from tasks.record import State
 from tasks.records import Records
 from tasks.registry import Registry

@@ -69,7 +69,7 @@ class Intake:
         """Why no job is taken now; empty where jobs are.
 
         A pause does not close a bridge: a run at RunPod that another bridge has left must be found again, and what is
-        new is refused where it would be sent (`tasks.runpod_diarizer`).
+        new is refused where it would be sent (`tasks.runpod.diarizer`).
         """
         if self._broken or self._orders is None:
             return self._broken or "its orders are not known yet"

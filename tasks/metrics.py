@@ -15,18 +15,18 @@ from typing import Any, Literal
 
 from redis import Redis
 
-from tasks.breaker import Breaker
-from tasks.budget import Ledger
 from tasks.canary import Canary
 from tasks.fleet import Fleet
 from tasks.job import ANYWHERE, LOCAL, RUNPOD
-from tasks.outcomes import Outcomes, measure
+from tasks.overflow.breaker import Breaker
+from tasks.overflow.budget import Ledger
+from tasks.overflow.outcomes import Outcomes, measure
+from tasks.overflow.valve import Valve
 from tasks.record import State
 from tasks.server import reachable
 from tasks.settings import Settings
 from tasks.snapshot import Snapshot
 from tasks.tickets import PRIORITY_STEPS
-from tasks.valve import Valve
 
 FINISH_SECONDS = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 """Upper bounds of the histogram; `finish.lua` has the same."""

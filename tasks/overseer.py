@@ -1,4 +1,4 @@
-"""Who decides about the valve: one bridge of the fleet, every few seconds, by `tasks.overflow.decide`."""
+"""Who decides about the valve: one bridge of the fleet, every few seconds, by `tasks.overflow.decision.decide`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import replace
 
 from redis import Redis
 
-from tasks import line, overflow
-from tasks.breaker import Breaker
-from tasks.budget import Ledger, Spend
 from tasks.canary import Canary
 from tasks.fleet import Fleet
 from tasks.job import ANYWHERE
-from tasks.outcomes import Measured, Outcomes, measure
-from tasks.overflow import Decision, Limits
-from tasks.price import Price
+from tasks.overflow import line
+from tasks.overflow.breaker import Breaker
+from tasks.overflow.budget import Ledger, Spend
+from tasks.overflow.decision import Decision, Limits, decide
+from tasks.overflow.outcomes import Measured, Outcomes, measure
+from tasks.overflow.price import Price
+from tasks.overflow.valve import Position, Valve
 from tasks.remote import QUEUED, UNDER_WAY
 from tasks.server import lead
 from tasks.settings import Settings
 from tasks.snapshot import RunningJob, Snapshot
-from tasks.valve import Position, Valve
 
 LEADER_SECONDS = 10
 STARVED = 3
@@ -49,10 +49,10 @@ class Overseer:
             failed = None if seen.orders.halted else self._canary.round(seen.now, measured.last_at)
             spend, broken = self._ledger.today(), self._breaker.state()
             shut = broken.why if broken else failed or spend.shut
-            self._valve.set(decide(seen, spend, shut, measured, self._settings, before))
+            self._valve.set(decide_for(seen, spend, shut, measured, self._settings, before))
 
 
-def decide(
+def decide_for(
     seen: Snapshot, spend: Spend, shut: str | None, measured: Measured, settings: Settings, before: Position
 ) -> Decision:
     """The policy's decision over what is known; `shut` is why RunPod gets nothing, whatever waits."""
@@ -66,7 +66,7 @@ def decide(
         dry_run=settings.overflow_dry_run,
     )
     remote = _remote(seen, spend, shut, measured, settings)
-    decision = overflow.decide(_fleet(seen), remote, limits, seen.now, Decision(before.slots, "", pays=before.pays))
+    decision = decide(_fleet(seen), remote, limits, seen.now, Decision(before.slots, "", pays=before.pays))
     paused, halted = seen.orders.paused, seen.orders.halted
     if halted is None:
         return decision

@@ -9,8 +9,8 @@ from diarization.diarizer import Diarizer
 from diarization.turns import Diarization
 from tasks.guard import GuardedTask
 from tasks.record import JobRecord
-from tasks.runpod_diarizer import RemoteDiarizer
-from tasks.runpod_endpoint import Endpoint
+from tasks.runpod.diarizer import RemoteDiarizer
+from tasks.runpod.endpoint import Endpoint
 from tasks.settings import Settings
 from tasks.typed_task import job_task
 

@@ -16,8 +16,8 @@ from tasks.job import ANYWHERE
 from tasks.loading import loaded
 from tasks.overseer import Overseer
 from tasks.records import worker_name
+from tasks.runpod.endpoint import Endpoint
 from tasks.runpod_bridge import Bridge
-from tasks.runpod_endpoint import Endpoint
 from tasks.server import connect
 from tasks.settings import current_settings
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import Redis
 
-from tasks.budget import Ledger
+from tasks.overflow.budget import Ledger
 from tasks.settings import read_settings
 from tests.emulator import Emulator, Settings
 from tests.processes import Worker

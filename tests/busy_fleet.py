@@ -9,14 +9,14 @@ from itertools import cycle, islice
 from redis import Redis
 
 from diarization.diarizer import STAGES
-from tasks.budget import Ledger
 from tasks.diarize import diarize
-from tasks.overflow import Decision
+from tasks.overflow.budget import Ledger
+from tasks.overflow.decision import Decision
+from tasks.overflow.valve import Valve
 from tasks.records import worker_name
 from tasks.registry import WorkerFacts
 from tasks.settings import current_settings
 from tasks.speed import Speed
-from tasks.valve import Valve
 
 HOUR = 3600.0
 SHARES = dict(zip(STAGES, (0.03, 0.05, 0.3, 0.55, 0.07), strict=True))

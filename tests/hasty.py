@@ -21,12 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks import breaker, price, runpod_diarizer, runpod_run, webhook_post, webhooks
-from tasks.budget import Ledger
+from tasks import webhook_post, webhooks
 from tasks.celery import app as app  # what Celery looks for
-from tasks.runpod_api import RunPodApi
-from tasks.runpod_diarizer import RemoteDiarizer
-from tasks.runpod_run import Run
+from tasks.overflow import breaker, price
+from tasks.overflow.budget import Ledger
+from tasks.runpod import diarizer as runpod_diarizer
+from tasks.runpod import run as runpod_run
+from tasks.runpod.api import RunPodApi
+from tasks.runpod.diarizer import RemoteDiarizer
+from tasks.runpod.run import Run
 
 runpod_run.FIRST_LOOK_SECONDS, runpod_run.SLOWEST_LOOK_SECONDS, runpod_run.SLOWEST_TROUBLED_SECONDS = 0.2, 0.5, 0.5
 runpod_run.JUST_SUBMITTED_SECONDS = 1.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from docs.generators.markdown import table
 from tasks.checks.finding import Mark
+from tasks.commands.doctor_report import HEADINGS
 from tasks.doctor import CHECKS
-from tasks.doctor_report import HEADINGS
 
 
 def faults_tables() -> str:

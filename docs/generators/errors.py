@@ -26,9 +26,13 @@ SUBMITTING = frozenset(
 )
 """Modules that run in whichever process submits a job."""
 COMMANDS = frozenset(
-    {"diarization.formats", "diarization.timeline", "tasks.dead", "tasks.dead_letters", "tasks.given", "tasks.output"}
+    {
+        "diarization.formats",
+        "diarization.timeline",
+        "tasks.dead_letters",
+    }
 )
-"""Modules of the command line whose names do not say so."""
+"""Modules of which only the command line makes use."""
 WHO = ("submit", "worker", "bridge", "RunPod's worker", "commands")
 """Where an error is raised, in a user's words."""
 
@@ -83,15 +87,14 @@ def raised_in() -> dict[str, set[str]]:
 
 def who_runs(module: str, cls: type[DiarizationError]) -> str:
     """Which of `WHO` meets an error of that class, made in that module."""
-    name = module.rpartition(".")[2]
     # A job that is not there yet cannot be tried again.
     if module in SUBMITTING and not issubclass(cls, TransientError):
         return "submit"
-    if module in COMMANDS or name.endswith("_command"):
+    if module in COMMANDS or module.startswith("tasks.commands."):
         return "commands"
     if module.startswith("runpod_worker."):
         return "RunPod's worker"
-    return "bridge" if name.startswith("runpod_") else "worker"
+    return "bridge" if module.startswith("tasks.runpod") else "worker"
 
 
 def _made_in(tree: ast.Module) -> Iterator[str]:

@@ -10,7 +10,8 @@ from diarization.ffmpeg import DEMUXERS
 from docs.generators.markdown import table
 from docs.generators.settings import bounds, default
 from runpod_worker import contract
-from tasks import fleet, job, price, webhook_post, webhooks
+from tasks import fleet, job, webhook_post, webhooks
+from tasks.overflow import price
 from tasks.settings import MAX_DEADLINE_SECONDS, Settings
 
 GIB, GB, HOUR, DAY = 1024**3, 1e9, 3600.0, 86400.0

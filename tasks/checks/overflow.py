@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tasks.breaker import Breaker
-from tasks.budget import Ledger
 from tasks.checks.connection import ask
 from tasks.checks.finding import Check, Fault, Finding, Role, Subject, fine, risk, skipped
-from tasks.outcomes import Measured, Outcomes, measure
-from tasks.price import Price
+from tasks.overflow.breaker import Breaker
+from tasks.overflow.budget import Ledger
+from tasks.overflow.outcomes import Measured, Outcomes, measure
+from tasks.overflow.price import Price
 from tasks.registry import Registry
 from tasks.server import server_time
 from tasks.settings import Settings

@@ -15,8 +15,8 @@ from tasks.checks.finding import Check, Fault, Finding, Subject, counted, fine, 
 from tasks.checks.overflow import NOT_CONFIGURED, is_wanted, where_wanted
 from tasks.record import State
 from tasks.registry import Registry
-from tasks.runpod_api import Answer, Kind, RunPodApi
-from tasks.runpod_api import max_workers as most_workers
+from tasks.runpod.api import Answer, Kind, RunPodApi
+from tasks.runpod.api import max_workers as most_workers
 from tasks.settings import Settings
 from tasks.version import code_version
 

@@ -29,7 +29,7 @@ local function move(to)
   if to ~= 'running' then redis.call('ZREM', prefix .. 'leases', id) end
 end
 
--- The ledger's keys, as `tasks/budget.py` explains them: reservations by attempt, changes, what today (UTC) has cost.
+-- The ledger's keys, as `tasks/overflow/budget.py` explains them: reservations by attempt, changes, what today (UTC) has cost.
 local day = math.floor(clock[1] / 86400)
 local budget = {
   day = day,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks.completion import ANSWER_SECONDS
+from tasks.commands.completion import ANSWER_SECONDS
 from tasks.diarize import diarize
 from tests.processes import ROOT, wait_until
 from tests.terminal import Terminal

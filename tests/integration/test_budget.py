@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from diarization.errors import QueueUnavailable
-from tasks.budget import Ledger
+from tasks.overflow.budget import Ledger
 from tasks.server import connect
 from tasks.valkey import EmbeddedValkey
 from tests.ledger import DAY_SECONDS, ROOMY, let_midnight_pass, make_settings, stay_within_a_day
@@ -36,7 +36,7 @@ RACER = """
 import json, sys, time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from tasks.budget import Ledger
+from tasks.overflow.budget import Ledger
 from tasks.server import connect
 from tasks.settings import read_settings
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
-from tasks.budget import Ledger
+from tasks.overflow.budget import Ledger
 from tests.ledger import let_midnight_pass, make_settings, stay_within_a_day
 
 

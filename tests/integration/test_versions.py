@@ -12,10 +12,10 @@ from redis import Redis
 from tasks.dead_letters import replay
 from tasks.diarize import diarize
 from tasks.metrics import Readings
+from tasks.overflow.valve import Valve
 from tasks.overseer import Overseer
 from tasks.record import State
 from tasks.settings import read_settings
-from tasks.valve import Valve
 from tests.jobs import record
 from tests.processes import Worker, wait_until
 from tests.standin import read_journal

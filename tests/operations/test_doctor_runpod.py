@@ -13,14 +13,14 @@ import requests
 from pydantic import SecretStr
 from redis import Redis
 
-from tasks.breaker import Breaker
-from tasks.budget import Ledger
 from tasks.checks import overflow, runpod
 from tasks.checks.finding import Fault, Mark, Role, Subject
 from tasks.doctor import examine
-from tasks.outcomes import Outcomes
+from tasks.overflow.breaker import Breaker
+from tasks.overflow.budget import Ledger
+from tasks.overflow.outcomes import Outcomes
 from tasks.registry import WorkerFacts
-from tasks.runpod_api import max_workers
+from tasks.runpod.api import max_workers
 from tasks.settings import Settings
 from tasks.valkey import EmbeddedValkey
 from tasks.version import code_version

@@ -13,7 +13,7 @@ from redis import Redis
 from diarization import __version__, canary
 from tasks.canary import Canary, Sighting
 from tasks.diarize import diarize
-from tasks.outcomes import Outcomes
+from tasks.overflow.outcomes import Outcomes
 from tasks.record import State
 from tasks.settings import read_settings
 from tests.bridge import HASTY, emulated, ledger, start_bridge

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from tasks.runpod_api import RunPodManagement
+from tasks.runpod.api import RunPodManagement
 from tests.servers import free_port, serve
 
 

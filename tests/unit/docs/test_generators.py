@@ -52,5 +52,5 @@ def test_who_raises_an_error_is_found_in_the_source() -> None:
     assert who_runs("diarization.decode", RecordingTooLong) == "worker"
     assert who_runs("tasks.job", InvalidJob) == "submit"
     assert who_runs("tasks.job", WorkerTooOld) == "worker", "there is no job yet that could be tried again"
-    assert who_runs("tasks.runpod_run", QueueUnavailable) == "bridge"
-    assert who_runs("tasks.webhooks_command", InvalidJob) == "commands"
+    assert who_runs("tasks.runpod.run", QueueUnavailable) == "bridge"
+    assert who_runs("tasks.commands.webhooks", InvalidJob) == "commands"

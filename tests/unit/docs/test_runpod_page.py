@@ -11,7 +11,7 @@ import pytest
 from diarization.errors import from_code
 from diarization.turns import Diarization
 from runpod_worker.contract import read_input
-from tasks.price import Price
+from tasks.overflow.price import Price
 from tasks.settings import Settings
 from tests.pages import DOCS, code_blocks
 

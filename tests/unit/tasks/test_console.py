@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from diarization.turns import Diarization, Speaker, Turn
-from tasks.console import (
+from tasks.commands.console import (
     as_json,
     clock,
     describe_state,
@@ -27,8 +27,8 @@ from tasks.console import (
     speakers_table,
     turns_table,
 )
+from tasks.commands.waiting import JobsDisplay
 from tasks.record import JobRecord, State
-from tasks.waiting import JobsDisplay
 
 JOB_ID = "4f3c2a9e-5b1d-4c56-9a57-0d4f5e6a7b8c"
 LONG_URL = "https://recordings.example.org/archive/2026/11/23/council/chamber/meeting-of-the-town-council.mp3"

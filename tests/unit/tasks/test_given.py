@@ -12,7 +12,7 @@ import pytest
 from diarization.download import download
 from diarization.errors import InvalidJob, UrlNotAllowed
 from diarization.recording import Recording
-from tasks.given import Given, checked_urls, file_url, read_given
+from tasks.commands.given import Given, checked_urls, file_url, read_given
 from tasks.settings import Settings
 
 URL = "https://host/a.mp3"

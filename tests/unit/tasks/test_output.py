@@ -10,7 +10,7 @@ import pytest
 
 from diarization.errors import InvalidJob
 from diarization.turns import Diarization, Turn
-from tasks.output import Output, OutputError
+from tasks.commands.output import Output, OutputError
 from tasks.record import JobRecord, State
 
 ANSWER = Diarization(segments=(Turn(start=0, end=1.5, speaker="SPEAKER_00"),), audio_seconds=2).to_json()

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.line import Fleet, GpuWorker, Remote, RemoteJob, WaitingJob
-from tasks.overflow import OPENING_SPARE_SECONDS, STAYING_SPARE_SECONDS, Decision, Limits, decide
+from tasks.overflow.decision import OPENING_SPARE_SECONDS, STAYING_SPARE_SECONDS, Decision, Limits, decide
+from tasks.overflow.line import Fleet, GpuWorker, Remote, RemoteJob, WaitingJob
 
 NOW = 1_000_000.0
 HOUR = 3600.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.price import Price
+from tasks.overflow.price import Price
 from tasks.settings import Settings
 
 PRICE = Price(

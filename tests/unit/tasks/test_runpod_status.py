@@ -9,9 +9,9 @@ import pytest
 
 from diarization.errors import OverflowLost, RecordingFetchFailed, RecordingNotFound
 from diarization.turns import Diarization, Turn
-from tasks.outcomes import Outcome, measure
-from tasks.runpod_api import Answer, Kind
-from tasks.runpod_status import Phase, read_status
+from tasks.overflow.outcomes import Outcome, measure
+from tasks.runpod.api import Answer, Kind
+from tasks.runpod.status import Phase, read_status
 
 RESULT = Diarization(segments=(Turn(start=0, end=1, speaker="SPEAKER_00"),), audio_seconds=2).to_json()
 RAISED = json.dumps({"error_type": "<class 'KeyError'>", "error_message": "x", "error_traceback": "/app/secret.py"})

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from diarization.turns import Diarization, Turn, total_seconds
-from tasks.strips import shares, strips
+from tasks.commands.strips import shares, strips
 
 
 def turn(start: float, end: float, speaker: str = "A") -> Turn:

@@ -1,0 +1,84 @@
+"""The command `status`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tasks.commands import completion
+from tasks.commands.console import as_json, describe_state, json_line, local_time, make_console, printable
+from tasks.commands.job_view import JobView
+from tasks.commands.output import Json, find_jobs, ids_of, print_line
+from tasks.commands.refresh import LEAST_SECONDS, is_screen, watch
+from tasks.commands.waiting import JobLost
+from tasks.record import JobRecord, State
+from tasks.records import Records
+from tasks.settings import current_settings
+
+DONE, FAILED = 0, 1
+
+
+def status(
+    ids: Annotated[list[str], ids_of(completion.ANY)],
+    watched: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="Follow one job to its end, with a bar for each stage. Exit code 0 where it is done, else 1.",
+        ),
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(min=LEAST_SECONDS, max=3600, help="With --watch: so many seconds between looks. Default: 0.5."),
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Show where jobs stand; on a terminal with a bar for each stage."""
+    if every is not None and not watched:
+        raise typer.BadParameter("--every goes with --watch")
+    if watched and len(ids) != 1:
+        raise typer.BadParameter("--watch follows one job: give one ID")
+    found, unknown = find_jobs(ids)
+    console = make_console()
+    if watched and found:
+        record = _follow(console, found[0].id, every or 0.5, json_lines=json_lines)
+        raise typer.Exit(DONE if record.state is State.DONE else FAILED)
+    for number, record in enumerate(found):
+        if json_lines:
+            print_line(json_line(as_json(record)))
+            continue
+        if number:
+            console.print()
+        console.print(JobView(record, bars=is_screen(console)), soft_wrap=True)
+    raise typer.Exit(FAILED if unknown else DONE)
+
+
+def _follow(console: Console, job_id: str, every_seconds: float, *, json_lines: bool) -> JobRecord:
+    """Show the job until it has ended; its record then."""
+    records, said = Records(current_settings()), ""
+
+    def read() -> JobRecord:
+        record = records.get(job_id)
+        if record is None:
+            raise JobLost(f"the record of job {job_id} is gone: Redis lost it, or it is past its retention")
+        return record
+
+    def draw(record: JobRecord, remark: str) -> JobView | Text | None:
+        nonlocal said
+        if is_screen(console) and not json_lines:
+            return JobView(record, remark, bars=True)
+        says = remark or (json_line(as_json(record)) if json_lines else printable(describe_state(record)))
+        if says == said or (remark and json_lines):
+            return None
+        said = says
+        return Text(says if json_lines else f"{local_time(time.time())} {says}")
+
+    record = watch(console, read, draw, every_seconds, until=lambda record: record.state.ended)
+    if is_screen(console) and not json_lines:
+        console.print(JobView(record, bars=True), soft_wrap=True)
+    return record
