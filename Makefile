@@ -33,7 +33,7 @@ demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real wor
 	@$(BIN)/python -m tasks demo
 
 test: $(READY) ## Real server, real workers, real model; about eight minutes on two cores
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-overflow: $(READY) ## The way to RunPod and back against an emulated one, with a matrix of faults; MATRIX=all runs all of it
 	@MATRIX=$(MATRIX) $(BIN)/python -m pytest -n 3 tests/overflow

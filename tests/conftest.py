@@ -23,6 +23,8 @@ def pytest_configure() -> None:
     os.environ["REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
     # Tests run side by side; torch's threads of two models on the same cores would slow each other down tenfold.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    # Hundreds of processes are started: without bytecode each of them compiles the source anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["DIARIZATION_ALLOWED_NETWORKS"] = "127.0.0.0/8"
     os.environ["OVERFLOW_CANARY_HOURS"] = "0"  # tests of other things count what a bridge submits
 

@@ -1,4 +1,6 @@
-"""The whole way with the real model: recordings over HTTP, a server, `celery -A tasks worker`, stock beside it.
+"""The whole way with the real model: recordings over HTTP, a server, `celery -A tasks worker`.
+
+That the turns are stock's on this way, too, the demo shows (`test_demo.py`).
 
 RENEW=1 writes docs/sample.result.json anew.
 """
@@ -9,9 +11,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -21,7 +21,7 @@ from diarization.errors import Cancelled
 from diarization.ffmpeg import find_ffmpeg
 from diarization.formats import to_json
 from diarization.scoring import der
-from diarization.turns import Diarization, Turn
+from diarization.turns import Diarization
 from docs.generators.results import SAMPLE as SHOWN
 from docs.generators.results import schema
 from tasks.diarize import diarize
@@ -59,18 +59,6 @@ def worker(module_redis: Redis, start_module_worker: Callable[..., Worker]) -> W
 @pytest.fixture(scope="module")
 def of_the_sample(worker: Worker, site: Site) -> Diarization:
     return Diarization.from_json(diarize.delay(f"{site.url}/sample.wav?X-Signature=canary").get(timeout=240))
-
-
-def stock(path: Path) -> tuple[Turn, ...]:
-    """Stock pyannote in a process of its own. Its own batch sizes would take twice as long for the same turns."""
-    command = [sys.executable, "-m", "diarization.stock", str(path)]
-    command += ["--segmentation-batch", "8", "--embedding-batch", "1"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return Diarization.from_json(json.loads(printed)["diarization"]).segments
-
-
-def test_the_turns_are_stock_s(of_the_sample: Diarization) -> None:
-    assert of_the_sample.segments == stock(SAMPLE)
 
 
 def test_the_result_is_whole(of_the_sample: Diarization, worker: Worker) -> None:

@@ -333,7 +333,7 @@ def test_chunks_that_begin_between_two_frames_share_no_filter_bank() -> None:
     steps = {1.0: True, 0.5: True, 0.333: False}
     windows = {step: SlidingWindow(start=0.0, duration=10.0, step=step) for step in steps}
     assert {step: bank_of(sample(), window).is_shared for step, window in windows.items()} == steps
-    talking = np.ones((7, 589, 3), np.uint8)
+    talking = np.ones((3, 589, 3), np.uint8)
     file = {"waveform": torch.from_numpy(sample(5, 17))[None], "sample_rate": SAMPLE_RATE}
     segmentations = SlidingWindowFeature(talking, windows[0.333])
 
@@ -367,8 +367,8 @@ def loop(start: float, end: float, seconds: float) -> NDArray[np.float32]:
     [
         pytest.param(lambda: np.zeros(12 * SAMPLE_RATE, np.float32), id="silence"),
         pytest.param(lambda: sample(7, 8), id="one second"),
-        pytest.param(lambda: loop(7.2, 8.0, 15), id="one speaker"),
-        pytest.param(lambda: loop(8, 14, 20) + loop(20, 26, 20), id="all the time two at once"),
+        pytest.param(lambda: loop(7.2, 8.0, 13), id="one speaker"),
+        pytest.param(lambda: loop(8, 14, 14) + loop(20, 26, 14), id="all the time two at once"),
     ],
 )
 @pytest.mark.timeout(600)
