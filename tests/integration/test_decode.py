@@ -262,19 +262,27 @@ def test_a_recording_is_held_once(hour: Path) -> None:
     assert peak_bytes < 1.3 * waveform.samples.nbytes
 
 
-def the_child() -> int:
-    """ffmpeg's pid: the kernel lists the youngest last, and a server of other tests may be there, too."""
-    *_others, pid = children(os.getpid())
-    return pid
+@pytest.fixture
+def ffmpeg_pid() -> Callable[[], int]:
+    """Asks for the pid of the ffmpeg that has been started meanwhile; a server of other tests may be there, too."""
+    others = children(os.getpid())
+
+    def find() -> int:
+        (pid,) = children(os.getpid()) - others
+        return pid
+
+    return find
 
 
-def test_ffmpeg_knows_nothing_and_may_do_little(hour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ffmpeg_knows_nothing_and_may_do_little(
+    hour: Path, ffmpeg_pid: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     seen: dict[str, str] = {}
 
     def look(stage: str, done: int, total: int) -> None:
         if not seen:
-            proc = Path(f"/proc/{the_child()}")
+            proc = Path(f"/proc/{ffmpeg_pid()}")
             seen.update({name: (proc / name).read_text() for name in ("environ", "cmdline", "limits")})
 
     decoded(hour, max_audio_seconds=3600.0, report=look)
@@ -297,42 +305,45 @@ def test_progress_is_told(hour: Path) -> None:
 # --- Interruptions -------------------------------------------------------------------------------------------------
 
 
-def signalling(number: int) -> Report:
+@pytest.fixture
+def signalling(ffmpeg_pid: Callable[[], int]) -> Callable[[int], Report]:
     """Send ffmpeg a signal as soon as it has its own handlers in place."""
 
-    def report(stage: str, done: int, total: int) -> None:
-        pid = the_child()
+    def report(number: int) -> None:
+        pid = ffmpeg_pid()
         caught = 1 << (signal.SIGTERM - 1)
         wait_until(
             lambda: bool(int(Path(f"/proc/{pid}/status").read_text().split("SigCgt:")[1].split()[0], 16) & caught)
         )
         os.kill(pid, number)
 
-    return report
+    return lambda number: lambda stage, done, total: report(number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_an_ffmpeg_stopped_from_outside_is_no_short_recording(hour: Path, number: signal.Signals) -> None:
+def test_an_ffmpeg_stopped_from_outside_is_no_short_recording(
+    hour: Path, signalling: Callable[[int], Report], number: signal.Signals
+) -> None:
     with pytest.raises(DecoderStopped, match=number.name):
         decoded(hour, max_audio_seconds=3600.0, report=signalling(number))
 
 
-def test_an_ffmpeg_that_crashes_blames_the_recording(hour: Path) -> None:
+def test_an_ffmpeg_that_crashes_blames_the_recording(hour: Path, signalling: Callable[[int], Report]) -> None:
     with pytest.raises(RecordingUndecodable, match=r"crashed on it \(SIGSEGV"):
         decoded(hour, max_audio_seconds=3600.0, report=signalling(signal.SIGSEGV))
 
 
-def test_an_ffmpeg_out_of_processor_time_blames_the_recording(hour: Path) -> None:
+def test_an_ffmpeg_out_of_processor_time_blames_the_recording(hour: Path, signalling: Callable[[int], Report]) -> None:
     with pytest.raises(RecordingUndecodable, match="processor time"):
         decoded(hour, max_audio_seconds=3600.0, report=signalling(signal.SIGXCPU))
 
 
-def test_an_ffmpeg_that_hangs_is_given_up(hour: Path) -> None:
+def test_an_ffmpeg_that_hangs_is_given_up(hour: Path, ffmpeg_pid: Callable[[], int]) -> None:
     stopped: list[int] = []
 
     def stop_once(stage: str, done: int, total: int) -> None:
         if not stopped:
-            stopped.append(the_child())
+            stopped.append(ffmpeg_pid())
             os.kill(stopped[0], signal.SIGSTOP)
 
     with pytest.raises(RecordingUndecodable, match=r"hangs: no sample for 0\.5 s"):
