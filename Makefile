@@ -32,8 +32,8 @@ $(READY): $(BIN)/uv pyproject.toml uv.lock
 demo: $(READY) ## Who spoke when in a sample recording: a real queue, a real worker, the real model
 	@$(BIN)/python -m tasks demo
 
-test: $(READY) ## Real server, real workers, real model; about eight minutes on two cores
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(READY) ## Real server, real workers, real model; nine minutes on two cores
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-overflow: $(READY) ## The way to RunPod and back against an emulated one, with a matrix of faults; MATRIX=all runs all of it
 	@MATRIX=$(MATRIX) $(BIN)/python -m pytest -n 3 tests/overflow

@@ -112,6 +112,14 @@ class Registry:
             (seconds, _), latest = pipe.execute()
         return any(name != worker and said_at >= seconds - self._lease_seconds for name, said_at in latest)
 
+    def leave(self, worker: str) -> None:
+        """A worker ends: no other one leaves jobs to it any more.
+
+        It counts as one of the fleet for a lease all the same: a restart is no reason to send jobs to RunPod.
+        """
+        with reachable():
+            self._redis.zrem(self._prefix + "fleet:idle", worker)
+
     def known(self) -> list[str]:
         """Workers that live, or have lived within the last hour; by name."""
         with reachable():

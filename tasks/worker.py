@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from celery.worker.components import Pool
 from redis.exceptions import AuthenticationError, RedisError
 
 from diarization.device_lock import PROCESSES_PER_GPU
-from diarization.errors import DiarizationError, InternalError
+from diarization.errors import DiarizationError, InternalError, QueueUnavailable
 from tasks.celery import app
 from tasks.chores import Chores
 from tasks.delivered import DeliveredJob
@@ -242,9 +243,16 @@ class BeatStep(bootsteps.StartStopStep):
         registry = Registry(client, settings)
         heartbeat = Heartbeat(records, client, settings, worker, facts, intake, parent.vital_signs)
         chores = Chores(app, records, registry, client, settings, worker)
-        # It is never stopped, but ends with the process: a worker that shuts down keeps its jobs until they have ended.
+        # Stopped when all else is over: a worker that shuts down keeps its jobs until they have ended.
         beats = Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat)
         beats.start()
+
+        def leave() -> None:
+            beats.stop()
+            with suppress(QueueUnavailable):
+                registry.leave(worker)
+
+        signals.worker_shutdown.connect(lambda **_: leave(), weak=False)
 
         def hear() -> None:
             intake.look(book)

@@ -114,6 +114,23 @@ def test_workers_that_take_nothing_keep_no_other_from_a_second_job(
     assert drained.process.poll() is None
 
 
+def test_workers_that_have_stopped_are_idle_no_more(redis: Redis, start_worker: Start, tmp_path: Path) -> None:
+    """Nor is one that had a job to finish, though for a moment it has none and still lives."""
+    workers = {f"w{number}@test": start_worker(QUEUE_LEASE_SECONDS=120) for number in range(2)}
+    wait_until(lambda: idle(redis) == set(workers))
+    job = wait("a")
+    wait_until(lambda: runs(job))
+    (other,) = idle(redis)
+    assert workers[other].stop() == 0
+    assert not idle(redis)
+    busy = workers[worker_of(job)]
+    busy.process.terminate()
+    (tmp_path / "go").touch()
+    assert busy.process.wait(30) == 0
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    assert not idle(redis)
+
+
 def test_a_recording_that_found_no_room_beside_another_comes_next(
     redis: Redis, start_worker: Start, tmp_path: Path
 ) -> None:
