@@ -247,12 +247,12 @@ class BeatStep(bootsteps.StartStopStep):
         beats = Beat("heartbeat", settings.queue_lease_seconds / 4, heartbeat.beat)
         beats.start()
 
-        def leave() -> None:
+        def leave(**_: Any) -> None:
             beats.stop()
             with suppress(QueueUnavailable):
                 registry.leave(worker)
 
-        signals.worker_shutdown.connect(lambda **_: leave(), weak=False)
+        signals.worker_shutdown.connect(leave, weak=False)
 
         def hear() -> None:
             intake.look(book)

@@ -25,13 +25,7 @@ SUBMITTING = frozenset(
     }
 )
 """Modules that run in whichever process submits a job."""
-COMMANDS = frozenset(
-    {
-        "diarization.formats",
-        "diarization.timeline",
-        "tasks.dead_letters",
-    }
-)
+COMMANDS = frozenset({"diarization.formats", "diarization.timeline", "tasks.dead_letters"})
 """Modules of which only the command line makes use."""
 WHO = ("submit", "worker", "bridge", "RunPod's worker", "commands")
 """Where an error is raised, in a user's words."""

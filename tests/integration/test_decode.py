@@ -314,11 +314,10 @@ def test_progress_is_told(hour: Path) -> None:
 # --- Interruptions -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def signalling(ffmpeg_pid: Callable[[], int]) -> Callable[[int], Report]:
+def signalling(number: int, ffmpeg_pid: Callable[[], int]) -> Report:
     """Send ffmpeg a signal as soon as it has its own handlers in place."""
 
-    def report(number: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         pid = ffmpeg_pid()
         caught = 1 << (signal.SIGTERM - 1)
         wait_until(
@@ -326,25 +325,25 @@ def signalling(ffmpeg_pid: Callable[[], int]) -> Callable[[int], Report]:
         )
         os.kill(pid, number)
 
-    return lambda number: lambda stage, done, total: report(number)
+    return report
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_ffmpeg_stopped_from_outside_is_no_short_recording(
-    hour: Path, signalling: Callable[[int], Report], number: signal.Signals
+    hour: Path, ffmpeg_pid: Callable[[], int], number: signal.Signals
 ) -> None:
     with pytest.raises(DecoderStopped, match=number.name):
-        decoded(hour, max_audio_seconds=3600.0, report=signalling(number))
+        decoded(hour, max_audio_seconds=3600.0, report=signalling(number, ffmpeg_pid))
 
 
-def test_an_ffmpeg_that_crashes_blames_the_recording(hour: Path, signalling: Callable[[int], Report]) -> None:
+def test_an_ffmpeg_that_crashes_blames_the_recording(hour: Path, ffmpeg_pid: Callable[[], int]) -> None:
     with pytest.raises(RecordingUndecodable, match=r"crashed on it \(SIGSEGV"):
-        decoded(hour, max_audio_seconds=3600.0, report=signalling(signal.SIGSEGV))
+        decoded(hour, max_audio_seconds=3600.0, report=signalling(signal.SIGSEGV, ffmpeg_pid))
 
 
-def test_an_ffmpeg_out_of_processor_time_blames_the_recording(hour: Path, signalling: Callable[[int], Report]) -> None:
+def test_an_ffmpeg_out_of_processor_time_blames_the_recording(hour: Path, ffmpeg_pid: Callable[[], int]) -> None:
     with pytest.raises(RecordingUndecodable, match="processor time"):
-        decoded(hour, max_audio_seconds=3600.0, report=signalling(signal.SIGXCPU))
+        decoded(hour, max_audio_seconds=3600.0, report=signalling(signal.SIGXCPU, ffmpeg_pid))
 
 
 def test_an_ffmpeg_that_hangs_is_given_up(hour: Path, ffmpeg_pid: Callable[[], int]) -> None:
