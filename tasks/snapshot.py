@@ -109,11 +109,16 @@ class Snapshot:
         return self.mean_audio_seconds if job.audio_seconds is None else job.audio_seconds
 
     def seconds_per_audio_hour(self, worker: str) -> float:
-        """A worker's speed: its own, or that of the others of its role, or a stated default."""
+        """What an hour of audio takes one of a worker's children while all of them work.
+
+        By its own speed, or that of the others of its role, or a stated default.
+        """
         facts = self.workers[worker]
+        sharing = facts.children if facts.device.startswith("cuda") else 1
         alike = [other.speed for other in self.workers.values() if other.role == facts.role and other.speed]
         default = DEFAULT_SECONDS_PER_AUDIO_HOUR["cpu" if facts.device == "cpu" else "cuda"]
-        return facts.seconds_per_audio_hour or combined(alike).seconds_per_audio_hour or default
+        measured = facts.speed if facts.speed and facts.speed.audio_seconds else combined(alike)
+        return measured.side_by_side(sharing) or default
 
     @cached_property
     def seconds_left(self) -> Mapping[str, float]:

@@ -3,8 +3,9 @@
 What is measured is a job's whole attempt, download and decoding included, because that is how long the next job will
 hold the worker. The mean is the quotient of two sums, of seconds and of audio seconds, so that a job counts by its
 length and clips of ten seconds do not outweigh meetings; both sums fade by the audio that comes after (`finish.lua`:
-half of them is left after two hours of audio), so that the mean follows a worker that gets slower. A worker whose
-children share a GPU is measured as they share it: the speed is one child's.
+half of them is left after two hours of audio), so that the mean follows a worker that gets slower. The speed is one
+child's. Children that share a GPU are measured as they have shared it, and a child that was alone of late would promise
+what two cannot keep: `side_by_side` has the bound.
 
 The sums are kept in Redis by the step that ends a job: they survive the child and cost no round trip.
 """
@@ -14,13 +15,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from diarization.diarizer import STAGES
 
 DEFAULT_SECONDS_PER_AUDIO_HOUR: Mapping[str, float] = {"cpu": 1700.0, "cuda": 120.0}
 """Of a worker that nobody has measured, by kind of device. A CPU: 84 s for 3 minutes, on one thread, as docs/speed.md
 measures it. A GPU: what users of the same model have published lies between 31 s (H100) and 199 s (L40S)."""
+
+
+_NETWORKS: Final = ("segmentation", "embedding")
+"""Stages that children of one GPU go through one at a time, see `diarization.device_lock`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,19 @@ class Speed:
         """The mean; None where no audio has been measured."""
         return 3600 * self.seconds / self.audio_seconds if self.audio_seconds > 0 else None
 
+    def side_by_side(self, children: int) -> float | None:
+        """Seconds for an hour of audio of one of so many that share a GPU, while all of them work; None as above.
+
+        Whoever has computed waits until each of the others has: no cycle is shorter than that, however much of the mean
+        was measured without others (an asymptotic bound: Denning and Buzen, "The operational analysis of queueing
+        network models", ACM Computing Surveys 10, 1978).
+        """
+        mean = self.seconds_per_audio_hour
+        if mean is None:
+            return None
+        computing = sum(self.stage_seconds.get(stage, 0.0) for stage in _NETWORKS)
+        return max(mean, children * 3600 * computing / self.audio_seconds)
+
     def seconds_left(self, audio_seconds: float, stage: str | None, percent: float) -> float | None:
         """What is left of a job that is at `percent` of `stage`; None where that cannot be said.
 
@@ -73,4 +91,5 @@ class Speed:
 def combined(speeds: Iterable[Speed]) -> Speed:
     """What several workers have done together."""
     known = list(speeds)
-    return Speed(sum(speed.audio_seconds for speed in known), sum(speed.seconds for speed in known))
+    stage_seconds = {stage: sum(speed.stage_seconds.get(stage, 0.0) for speed in known) for stage in STAGES}
+    return Speed(sum(speed.audio_seconds for speed in known), sum(speed.seconds for speed in known), stage_seconds)

@@ -110,6 +110,18 @@ def test_lengths_and_speeds_that_nobody_knows() -> None:
     assert cpu.seconds_per_audio_hour("a") == DEFAULT_SECONDS_PER_AUDIO_HOUR["cpu"]
 
 
+def test_two_jobs_on_one_gpu_take_as_long_as_their_networks_one_after_the_other() -> None:
+    alone = Speed(3600, 400, {"decode": 100, "segmentation": 100, "embedding": 200})
+    line = [waiting(name, 3600) for name in "1234"]
+
+    def finishes(device: str) -> list[float]:
+        worker = WorkerFacts(device=device, children=2, speed=alone)
+        return list(Snapshot(now=0, workers={"a": worker}, waiting=line, waiting_jobs=4).finish_in_seconds.values())
+
+    assert finishes("cuda:0") == [600, 600, 1200, 1200]
+    assert finishes("cpu") == [400, 400, 800, 800], "on a CPU none waits for another"
+
+
 def test_a_running_job_of_unknown_progress_has_what_its_time_leaves() -> None:
     running = [RunningJob("r", "a", 990, 600), RunningJob("over", "a", 0, 600), RunningJob("lost", "dead", 0, 600)]
     snapshot = Snapshot(now=1000, workers={"a": gpu(children=2)}, running=running)

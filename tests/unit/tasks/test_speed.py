@@ -61,6 +61,16 @@ def test_several_workers_weigh_by_what_they_have_done() -> None:
     assert combined([]).seconds_per_audio_hour is None
 
 
+def test_of_children_that_share_a_gpu_none_is_done_before_each_has_computed() -> None:
+    assert ONE_HOUR.side_by_side(1) == 100
+    assert ONE_HOUR.side_by_side(2) == 140, "twice segmentation and embedding: it was alone when it was measured"
+    side_by_side = Speed(3600, 150, STAGE_SECONDS)
+    assert side_by_side.side_by_side(2) == 150, "its waits for the other are in the mean already"
+    assert Speed(3600, 100).side_by_side(2) == 100
+    assert Speed(0, 5).side_by_side(2) is None
+    assert combined([ONE_HOUR, Speed(7200, 200, {"embedding": 350})]).side_by_side(2) == pytest.approx(2 * 420 / 3)
+
+
 def test_it_travels_as_json_and_grows_new_fields() -> None:
     assert Speed.parse(ONE_HOUR.to_json()) == ONE_HOUR
     assert Speed.parse('{"audio_seconds": 7200, "seconds": 20, "watts": 300}').seconds_per_audio_hour == 10
