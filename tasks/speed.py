@@ -19,8 +19,8 @@ from typing import Final, Self
 
 from diarization.diarizer import STAGES
 
-DEFAULT_SECONDS_PER_AUDIO_HOUR: Mapping[str, float] = {"cpu": 1700.0, "cuda": 120.0}
-"""Of a worker that nobody has measured, by kind of device. A CPU: 84 s for 3 minutes, on one thread, as docs/speed.md
+DEFAULT_SECONDS_PER_AUDIO_HOUR: Mapping[str, float] = {"cpu": 1100.0, "cuda": 120.0}
+"""Of a worker that nobody has measured, by kind of device. A CPU: 56 s for 3 minutes, on one thread, as docs/speed.md
 measures it. A GPU: what users of the same model have published lies between 31 s (H100) and 199 s (L40S)."""
 
 
