@@ -117,7 +117,11 @@ class PyannoteDiarizer:
         if share_trunk(pipeline, FittingBatch(sizes.embedding)):
             trunk = "per chunk, float32"
         if self._options.precision == "fast":
-            if half := whole_trunk(pipeline, FittingBatch(sizes.block)):
+            # It times the device, which another process may be using: this one comes after a dead one, and would keep
+            # what it has found for its life.
+            with self._lock.held(lambda: None):
+                half = whole_trunk(pipeline, FittingBatch(sizes.block))
+            if half:
                 trunk = f"whole recording, {str(half).removeprefix('torch.')}"
                 self.provenance = self.provenance.model_copy(update={"precision": "fast"})
             else:

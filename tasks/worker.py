@@ -293,7 +293,10 @@ def _leave(bridge: Bridge, grace_seconds: float) -> None:
 
 @cache
 def _has_gpu(settings: Settings) -> bool:
-    return settings.diarization_device != "cpu" and not settings.hides_gpus and bool(list_gpus())
+    """Whether the children compute on one; who asks for CUDA is believed where no nvidia-smi lists it."""
+    if settings.diarization_device == "cpu" or settings.hides_gpus:
+        return False
+    return settings.diarization_device.startswith("cuda") or bool(list_gpus())
 
 
 def _take_gpu(settings: Settings) -> Seat | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from diarization.batches import FittingBatch
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
+from diarization.fused_trunk import FusedTrunk
 from diarization.pipeline import load
 from diarization.scoring import der
 from diarization.turns import SpeakerHints
@@ -43,6 +47,38 @@ def test_fast_says_how_it_was_done_and_stays_close_to_stock() -> None:
     assert exact.provenance.precision == "exact"
     assert exact.provenance.trunk == "per chunk, float32"
     assert der(exact.segments, given.segments).der < 0.02
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_half_precision_changes_no_turn(half: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU can do float16, too, in which a GPU runs the trunk."""
+    turns = []
+    for precision in (torch.float32, half):
+        monkeypatch.setattr("diarization.whole_trunk.best_precision", lambda trunk, device, kind=precision: kind)
+        diarizer = load(DiarizerOptions(model=str(BUNDLED_MODEL), device="cpu", precision="fast"))
+        assert diarizer.provenance.trunk == f"whole recording, {str(precision).removeprefix('torch.')}"
+        turns.append(diarizer.diarize_waveform(sample(), NO_HINTS, ignore).segments)
+
+    assert turns[0] == turns[1]
+
+
+def test_its_arithmetic_is_chosen_while_no_other_process_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half that is found to be no faster beside another's job would be given up for the life of this process."""
+    lock, free = tmp_path / "device", []
+
+    def choose(trunk: FusedTrunk, device: torch.device) -> torch.dtype:
+        with lock.open("rb") as another, suppress(BlockingIOError):
+            flock(another, LOCK_EX | LOCK_NB)
+            free.append(True)
+        return torch.float32
+
+    monkeypatch.setattr("diarization.whole_trunk.best_precision", choose)
+    load(DiarizerOptions(model=str(BUNDLED_MODEL), device="cpu", precision="fast", device_lock=lock))
+    assert not free
+    choose(FusedTrunk(untouched()._embedding.model_.resnet), torch.device("cpu"))
+    assert free, "afterwards it is given back"
 
 
 def test_of_one_chunk_fast_and_exact_embeddings_are_the_same() -> None:

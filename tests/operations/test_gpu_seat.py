@@ -55,6 +55,7 @@ def test_each_worker_has_a_gpu_of_its_own_and_gives_it_back_when_it_is_killed(
         ({"CUDA_VISIBLE_DEVICES": ""}, (), 1),
         ({"CUDA_VISIBLE_DEVICES": "1"}, (), 2),
         ({"PATH": os.environ["PATH"]}, (), 1),
+        ({"PATH": os.environ["PATH"], "DIARIZATION_DEVICE": "cuda"}, (), 2),
     ],
 )
 def test_a_worker_with_a_gpu_has_two_children_unless_it_is_told(
