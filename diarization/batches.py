@@ -58,7 +58,7 @@ class FittingBatch:
 
 
 def one_behind(results: Iterator[T]) -> Iterator[T]:
-    """Each result once the next one is under way: a GPU goes on while what it has done is fetched."""
+    """Each result once the next one is under way: a GPU goes on while what it has done is used."""
     before: list[T] = []
     for result in results:
         yield from before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections.abc import Callable
 
 import torch
 
@@ -13,7 +14,11 @@ from diarization.errors import DeviceLost, ModelUnavailable, OutOfMemory, Transi
 log = logging.getLogger(__name__)
 
 # What an allocation that failed says of itself: CUDA's own, cuBLAS's, cuDNN's and cuFFT's, and the CPU allocator's.
-_OUT_OF_MEMORY = ("out of memory", "_ALLOC_FAILED", "can't allocate memory", "not enough memory")
+# Where none of cuDNN's engines finds room for its workspace, torch says only that there is none (pytorch#108645).
+_OUT_OF_MEMORY = (
+    *("out of memory", "_ALLOC_FAILED", "can't allocate memory", "not enough memory"),
+    *("unable to find an engine", "No valid execution plans"),
+)
 # A CUDA context that has met one of these never works again in its process.
 _DEVICE_LOST = (
     *("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "cuFFT error"),
@@ -74,6 +79,24 @@ def send_overlapping(chunks: torch.Tensor, device: torch.device) -> torch.Tensor
         return send(chunks, device)
     stretch = chunks.as_strided(((count - 1) * step + length,), (1,))
     return send(stretch, device).unfold(0, length, step)[:, None]
+
+
+def fetch(values: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Begin to copy `values` from the device; what is returned waits for that copy, and for nothing that came after it.
+
+    `values.cpu()` is queued, and would wait, behind all that the device has been given by then.
+    """
+    if values.device.type != "cuda":
+        return lambda: values
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    host = values.to("cpu", non_blocking=True)
+    copied.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> torch.Tensor:
+        copied.synchronize()
+        return host
+
+    return wait
 
 
 def device_failure(error: BaseException) -> TransientError | None:

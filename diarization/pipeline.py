@@ -40,7 +40,7 @@ from diarization.recording import Recording
 from diarization.shared_trunk import share_trunk
 from diarization.stages import StageWatch
 from diarization.turns import Diarization, Provenance, Speaker, SpeakerHints, Turn, total_seconds
-from diarization.upstream import DiarizeOutput
+from diarization.upstream import DiarizeOutput, fix_reproducibility
 from diarization.whole_trunk import whole_trunk
 
 T = TypeVar("T")
@@ -57,11 +57,11 @@ class BatchSizes:
 
 # Measured on CPUs with AVX-512: an embedding batch that leaves the cache is slower by 2, a block of 60 s by 1.2 than
 # one of 20 s; recurrent layers are fastest with 8 to 16 chunks. Those for a GPU are worked out, not measured: recurrent
-# layers go through a chunk's 589 frames one after the other, however many chunks do so together, and four minutes of
-# the trunk are some 10 ms. `python -m benchmarks.batch_sizes` measures all of them.
+# layers take 14 passes for an hour with 256 chunks in each, and 1 GB; 32 chunks are 1.4 TFLOP for the trunk, some 40 ms
+# of the fastest GPU, and four minutes in half precision some 10 ms. `python -m benchmarks.batch_sizes` measures them.
 BATCH_SIZES = {
     "cpu": BatchSizes(segmentation=16, embedding=1, block=250),
-    "cuda": BatchSizes(segmentation=128, embedding=32, block=3000),
+    "cuda": BatchSizes(segmentation=256, embedding=32, block=3000),
 }
 
 
@@ -101,12 +101,18 @@ class PyannoteDiarizer:
             gpu=gpu_name(device),
         )
         self._warnings: tuple[str, ...] = ()
-        self._on_device(self._speed_up)
+        # `fast` times the device. A process that comes after a dead one would time it beside another's job, and keep
+        # what it has found for its life.
+        with self._lock.held(lambda: None):
+            self._on_device(self._speed_up)
 
     def _speed_up(self) -> None:
         """Move the pipeline to its device, and replace those of its steps that can be had sooner."""
         pipeline, sizes = self._pipeline, BATCH_SIZES[self.device.type]
         pipeline.to(self.device)
+        fix_reproducibility(
+            self.device
+        )  # as each call of the pipeline does: without TF32, also where arithmetics are timed
         pipeline.segmentation_batch_size = sizes.segmentation
         pipeline.embedding_batch_size = sizes.embedding
         fit_segmentation(pipeline, FittingBatch(sizes.segmentation))
@@ -117,11 +123,7 @@ class PyannoteDiarizer:
         if share_trunk(pipeline, FittingBatch(sizes.embedding)):
             trunk = "per chunk, float32"
         if self._options.precision == "fast":
-            # It times the device, which another process may be using: this one comes after a dead one, and would keep
-            # what it has found for its life.
-            with self._lock.held(lambda: None):
-                half = whole_trunk(pipeline, FittingBatch(sizes.block))
-            if half:
+            if half := whole_trunk(pipeline, FittingBatch(sizes.block)):
                 trunk = f"whole recording, {str(half).removeprefix('torch.')}"
                 self.provenance = self.provenance.model_copy(update={"precision": "fast"})
             else:
@@ -129,17 +131,27 @@ class PyannoteDiarizer:
         self.provenance = self.provenance.model_copy(update={"trunk": trunk})
 
     def warm_up(self) -> None:
-        """Run every network once, on a second of noise in which three speakers are said to talk."""
-        noise = np.random.default_rng(seed=0).standard_normal(SAMPLE_RATE, dtype=np.float32)
+        """Run every network once, on noise in which three speakers are said to talk, with no more of it than at a time.
+
+        What a GPU does once for each size, choosing kernels and finding memory, then falls to no job.
+        """
+        sizes = BATCH_SIZES[self.device.type]
+        chunks = sizes.segmentation if self.device.type == "cuda" else 1
+        noise = np.random.default_rng(seed=0).standard_normal((9 + chunks) * SAMPLE_RATE, dtype=np.float32)
         file = _file(noise)
 
         def run() -> None:
-            self._pipeline(file)
+            self._pipeline(_file(noise[:SAMPLE_RATE]))
             quiet = self._pipeline.get_segmentations(file)
-            talk = SlidingWindowFeature(np.ones_like(quiet.data), quiet.sliding_window)
+            talk = SlidingWindowFeature(np.zeros_like(quiet.data), quiet.sliding_window)
+            talk.data[: sizes.embedding] = 1
             self._pipeline.get_embeddings(file, talk, exclude_overlap=self._pipeline.embedding_exclude_overlap)
 
-        self._on_device(run)
+        with self._lock.held(lambda: None):
+            try:
+                self._on_device(run)
+            finally:
+                self._empty_cache()
 
     def diarize(self, recording: Recording, hints: SpeakerHints, report: Report) -> Diarization:
         """Fetch, decode and diarize `recording`.
@@ -247,6 +259,9 @@ class PyannoteDiarizer:
     ) -> None:
         """What an error's frames hold of the GPU, and torch for its next tensors, goes to whoever else needs it."""
         traceback.clear_frames(trace)
+        self._empty_cache()
+
+    def _empty_cache(self) -> None:
         if self.device.type == "cuda":
             with suppress(RuntimeError):  # a GPU that has failed refuses; the step that met it says so
                 torch.cuda.empty_cache()

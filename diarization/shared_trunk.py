@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyannote.core import SlidingWindowFeature
 
 from diarization.batches import FittingBatch, one_behind
-from diarization.device import send
+from diarization.device import fetch, send
 from diarization.filter_bank import FilterBank
 from diarization.fused_trunk import FusedTrunk
 from diarization.masks import Masks
@@ -87,12 +87,12 @@ class SharedTrunk:
         bank = FilterBank(self._pipeline, file["waveform"], masks.window, masks.chunks)
         frames_of = bank.of if bank.is_shared else partial(self._frames_of_each, file, masks)
 
-        def embed(chunks: NDArray[np.intp]) -> torch.Tensor:
-            return self._pool(self._trunk(frames_of(chunks)), masks.of(chunks))
+        def embed(chunks: NDArray[np.intp]) -> Callable[[], torch.Tensor]:
+            return fetch(self._pool(self._trunk(frames_of(chunks)), masks.of(chunks)))
 
         report(0, total)
         for chunks, embedded in one_behind(self.batch.run(embed, masks.active)):
-            embeddings[chunks] = embedded.cpu()
+            embeddings[chunks] = embedded()
             done += len(chunks)
             report(done, total)
 

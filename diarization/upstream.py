@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from pyannote.audio.telemetry.metrics import is_metrics_enabled
     from pyannote.audio.utils.dependencies import MissingDependency, WrongDependencyVersion
     from pyannote.audio.utils.hf_hub import AssetFileName, download_from_hf_hub
+    from pyannote.audio.utils.reproducibility import fix_reproducibility
     from pyannote.audio.utils.vbx import cluster_vbx
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "cluster_vbx",
     "download_from_hf_hub",
     "expand_subfolders",
+    "fix_reproducibility",
     "is_metrics_enabled",
 ]
 

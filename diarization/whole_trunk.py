@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import pad
 
 from diarization.batches import FittingBatch, one_behind
-from diarization.device import send
+from diarization.device import fetch, send
 from diarization.filter_bank import FilterBank
 from diarization.fused_trunk import FusedTrunk
 from diarization.half_precision import best_precision
@@ -64,14 +64,20 @@ def whole_trunk(pipeline: SpeakerDiarization, blocks: FittingBatch) -> torch.dty
 
 
 class WholeTrunk(SharedTrunk):
-    """Stands in for `SpeakerDiarization.get_embeddings`."""
+    """Stands in for `SpeakerDiarization.get_embeddings`.
+
+    Attributes:
+        evenly: The first block and the last get as many frames as those between them. cuDNN keeps a plan, in the host's
+            memory, for each convolution and each length that it has met, and every recording would bring another one.
+    """
 
     def __init__(
         self, pipeline: SpeakerDiarization, batch: FittingBatch, blocks: FittingBatch, precision: torch.dtype
     ) -> None:
         super().__init__(pipeline, batch)
         self._blocks, self._precision = blocks, precision
-        self._trunk.to(precision)
+        self.evenly = pipeline._embedding.device.type == "cuda"
+        self._trunk.compute_in(precision)
 
     def _fill(self, embeddings: Floats, file: dict[str, Any], masks: Masks, report: Callable[[int, int], None]) -> None:
         bank = FilterBank(self._pipeline, file["waveform"], masks.window, masks.chunks)
@@ -79,16 +85,16 @@ class WholeTrunk(SharedTrunk):
         length, total = -(-bank.chunk_frames // STRIDE), -(-bank.frames // STRIDE)
         held, begin, pooled = self._nothing(0), 0, 0
 
-        def pool(chunks: NDArray[np.intp]) -> torch.Tensor:
+        def pool(chunks: NDArray[np.intp]) -> Callable[[], torch.Tensor]:
             inside = [held[..., start - begin : start - begin + length] for start in starts[chunks]]
-            return self._pool(torch.cat(inside), masks.of(masks.active[chunks]))
+            return fetch(self._pool(torch.cat(inside), masks.of(masks.active[chunks])))
 
         report(0, total)
         for block, frames in self._blocks.run(lambda block: self._frames(bank, block, starts, length), range(total)):
             held = torch.cat([held, frames], dim=-1)
             complete = int(np.searchsorted(starts, block.stop - length, side="right"))
             for chunks, embedded in one_behind(self.batch.run(pool, np.arange(pooled, complete))):
-                embeddings[masks.active[chunks]] = embedded.cpu()
+                embeddings[masks.active[chunks]] = embedded()
             pooled = complete
             needed = min(starts[pooled], block.stop) if pooled < len(starts) else block.stop
             held, begin = held[..., needed - begin :], needed
@@ -101,6 +107,10 @@ class WholeTrunk(SharedTrunk):
             return self._nothing(len(block))
         start = max(0, block.start * STRIDE - CONTEXT)
         end = min(bank.frames, block.stop * STRIDE + CONTEXT)
+        if self.evenly:
+            length = self._blocks.size * STRIDE + 2 * CONTEXT
+            end = min(bank.frames, start + length)
+            start = max(0, (end - length) // STRIDE * STRIDE)
         frames: torch.Tensor = self._trunk(_centred(bank, start, end)[None].to(self._precision))
         skipped = block.start - start // STRIDE
         return frames[..., skipped : skipped + len(block)].flatten(1, 2)[:, :, None].float()
@@ -115,7 +125,8 @@ def _centred(bank: FilterBank, start: int, end: int) -> torch.Tensor:
     windows = (torch.arange(start, end) - width // 2).clamp(0, bank.frames - width)
     first = min(start, int(windows[0]))
     frames = bank.raw(first, max(end, int(windows[-1]) + width))
-    sums = pad(frames.double().cumsum(dim=0), (0, 0, 1, 0))
+    # Along what lies side by side in memory: a GPU sums up the other way in one thread a band.
+    sums = pad(frames.T.double().contiguous().cumsum(dim=1), (1, 0)).T
     windows = send(windows - first, frames.device)
     means = (sums[windows + width] - sums[windows]) / width
     return frames[start - first : end - first] - means.float()

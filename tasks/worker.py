@@ -169,6 +169,8 @@ class GateStep(bootsteps.StartStopStep):
             _check_server(settings)
             if settings.worker_role == "gpu":
                 self._gate.wait(lambda: parent.pool._pool._pool, settings.queue_start_timeout_seconds, _heed_signals)
+                if _has_gpu(settings) and self._gate.about().get("device") == "cpu":
+                    logger.warning("works on the CPU, though there is a GPU: python -m tasks doctor says why")
             else:
                 bridge = self._bridge = Bridge(settings)
                 use(bridge)

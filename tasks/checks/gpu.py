@@ -16,8 +16,9 @@ SMI_SECONDS = 10.0
 TORCH_SECONDS = 60.0
 NEEDED_CUDA = (13, 0)
 """Of torch 2.11 as uv.lock pins it; docs.nvidia.com/cuda/cuda-toolkit-release-notes: its first driver is 580."""
-WANTED_GB = 2.0
-"""A guess on the safe side, no GPU has been measured: below it batches are halved, which costs time alone."""
+WANTED_GB = 3.0
+"""Worked out, no GPU has been measured: two processes with a context of half a GB each, and batches of 1.5 GB in one of
+them at a time. Below it batches are halved, which costs time alone."""
 NO_DEVICES = "No devices were found"
 """What nvidia-smi says, with an exit code of 6, where there is a driver and this process is given no GPU."""
 NVIDIA, DISPLAY = "0x10de", "0x03"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from diarization.device import choose_device, device_failure
 from diarization.errors import Cancelled, DeviceLost, ModelUnavailable, OutOfMemory
 from diarization.filter_bank import FilterBank
+from diarization.pipeline import BATCH_SIZES
 from diarization.turns import SpeakerHints
 from tests.pyannote_model import pyannote, sample
 
@@ -47,6 +49,9 @@ def test_memory_that_the_machine_does_not_have_is_out_of_memory() -> None:
         (MemoryError("batch_size ( 32) is probably too large."), OutOfMemory),
         (RuntimeError("CUDA error: out of memory"), OutOfMemory),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), OutOfMemory),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), OutOfMemory),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), OutOfMemory),
+        (RuntimeError("No valid execution plans built"), OutOfMemory),
         (RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might…"), DeviceLost),
         (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(…)`"), DeviceLost),
@@ -61,6 +66,31 @@ def test_failures_are_told_apart(error: Exception, expected: type) -> None:
 
     assert type(failure) is expected
     assert failure is None or "\n" not in str(failure)
+
+
+def test_a_gpu_is_warmed_up_with_as_much_as_it_will_be_given_and_keeps_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, list[int]] = {"segmentation": [], "embedding": [], "kept": []}
+    sizes = replace(BATCH_SIZES["cuda"], segmentation=5, embedding=2)
+    monkeypatch.setitem(BATCH_SIZES, "cuda", sizes)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: seen["kept"].append(0))
+    diarizer: Any = copy.copy(pyannote())
+    diarizer.device = torch.device("cuda")
+    networks = {
+        "segmentation": diarizer._pipeline._segmentation.model,
+        "embedding": diarizer._pipeline.get_embeddings.__self__._trunk,
+    }
+    hooks = [
+        network.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(len(given[0])))
+        for name, network in networks.items()
+    ]
+
+    diarizer.warm_up()
+
+    for hook in hooks:
+        hook.remove()
+    assert seen == {"segmentation": [1, 5], "embedding": [1, 1], "kept": [0]}, "this one's batches are a CPU's"
 
 
 def test_a_gpu_that_fails_once_more_when_memory_is_given_back_is_still_lost(monkeypatch: pytest.MonkeyPatch) -> None:

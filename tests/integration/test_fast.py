@@ -17,6 +17,7 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 from diarization.batches import FittingBatch
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
 from diarization.fused_trunk import FusedTrunk
+from diarization.half_precision import best_precision
 from diarization.pipeline import load
 from diarization.scoring import der
 from diarization.turns import SpeakerHints
@@ -88,14 +89,40 @@ def test_of_one_chunk_fast_and_exact_embeddings_are_the_same() -> None:
     assert given == pytest.approx(expected, abs=1e-4)
 
 
-def test_blocks_change_no_embedding() -> None:
+@pytest.mark.parametrize("evenly", [False, True])
+def test_blocks_change_no_embedding(evenly: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = embed("fast", sample(5, 25), FittingBatch(100_000))
+    lengths: list[int] = []
+    run = FusedTrunk.forward
 
+    def note(trunk: FusedTrunk, bank: torch.Tensor) -> torch.Tensor:
+        lengths.append(bank.shape[1])
+        return run(trunk, bank)
+
+    monkeypatch.setattr(FusedTrunk, "forward", note)
     for size in (250, 40, 7):
-        assert embed("fast", sample(5, 25), FittingBatch(size)) == pytest.approx(whole, abs=1e-5)
+        lengths.clear()
+        assert embed("fast", sample(5, 25), FittingBatch(size), evenly) == pytest.approx(whole, abs=1e-5)
+        most = 8 * size + 2 * 112
+        assert max(lengths) < most + 8
+        if evenly and size < 250:
+            assert min(lengths) >= most
 
 
-def embed(kind: str, samples: NDArray[np.float32], blocks: FittingBatch) -> NDArray[np.float32]:
+@pytest.mark.parametrize(
+    ("seconds", "value", "precision"),
+    [(0.7, 1.0, torch.bfloat16), (0.8, 1.0, torch.float32), (0.1, np.nan, torch.float32)],
+)
+def test_half_precision_is_for_where_it_is_faster_and_gives_numbers(
+    seconds: float, value: float, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {torch.float32: (1.0, torch.ones(2)), torch.bfloat16: (seconds, torch.tensor([1.0, value]))}
+    monkeypatch.setattr("diarization.half_precision._run", lambda trunk, precision, bank: runs[precision])
+
+    assert best_precision(FusedTrunk(untouched()._embedding.model_.resnet), torch.device("cpu")) == precision
+
+
+def embed(kind: str, samples: NDArray[np.float32], blocks: FittingBatch, evenly: bool = False) -> NDArray[np.float32]:
     """Embeddings of a recording in which each of three speakers talks a third of each chunk."""
     pipeline = untouched()
     chunks = max(1, len(samples) // SAMPLE_RATE - 9)
@@ -107,6 +134,7 @@ def embed(kind: str, samples: NDArray[np.float32], blocks: FittingBatch) -> NDAr
     if kind == "exact":
         return pipeline.get_embeddings(file, segmentations, exclude_overlap=True)
     trunk = WholeTrunk(pipeline, FittingBatch(4), blocks, torch.float32)
+    trunk.evenly = evenly
     return trunk.get_embeddings(file, segmentations, exclude_overlap=True)
 
 

@@ -19,10 +19,11 @@ from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import cdist as scipy_cdist
 from scipy.spatial.distance import pdist
 
+from diarization import filter_bank
 from diarization import linkage as linkage_module
 from diarization import vbx as vbx_module
 from diarization.batches import FittingBatch
-from diarization.chunkwise import convolve_chunkwise
+from diarization.chunkwise import CONVOLVED, convolve_chunkwise
 from diarization.clustering import bound_clustering, cdist
 from diarization.device import send_overlapping
 from diarization.diarizer import BUNDLED_MODEL
@@ -310,7 +311,7 @@ def bank_of(samples: NDArray[np.float32], window: SlidingWindow) -> FilterBank:
 @pytest.mark.parametrize("block", [1, 1500, 100_000])
 def test_a_chunks_filter_bank_is_stocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a chunk that the recording does not fill, and after a gap."""
-    monkeypatch.setattr("diarization.filter_bank._BLOCK", block)
+    monkeypatch.setitem(filter_bank._BLOCK, "cpu", block)
     samples, model = sample(3, 25.5), untouched()._embedding.model_
     bank = bank_of(np.append(samples, np.zeros(SAMPLE_RATE // 2, np.float32)), CHUNKS)
     assert bank.is_shared
@@ -398,7 +399,11 @@ def test_the_fused_trunk_gives_the_trunks_frames() -> None:
 # Segmentation
 
 
-def test_convolutions_chunk_by_chunk_give_stocks_segmentation_bit_for_bit() -> None:
+@pytest.mark.parametrize(("size", "batches"), [(1, [1] * 21), (8, [8, 8, 5])])
+def test_convolutions_of_a_few_chunks_give_stocks_segmentation(
+    size: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONVOLVED, "cpu", size)
     stocks = untouched()._segmentation.model
     ours = copy.deepcopy(untouched())
     assert convolve_chunkwise(ours)
@@ -408,5 +413,6 @@ def test_convolutions_chunk_by_chunk_give_stocks_segmentation_bit_for_bit() -> N
     )
     chunks = torch.from_numpy(sample())[None].unfold(1, 10 * SAMPLE_RATE, SAMPLE_RATE).permute(1, 0, 2)
     with torch.inference_mode():
-        assert torch.equal(ours._segmentation.model(chunks), stocks(chunks))
-    assert convolved == [1] * 21
+        given, expected = ours._segmentation.model(chunks), stocks(chunks)
+    assert torch.equal(given, expected)
+    assert convolved == batches

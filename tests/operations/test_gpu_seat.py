@@ -37,6 +37,7 @@ def test_each_worker_has_a_gpu_of_its_own_and_gives_it_back_when_it_is_killed(
     third = start_worker(**host)
     assert {gpu_of(first), gpu_of(second)} == {"GPU-aaaa-0", "GPU-bbbb-1"}
     assert "its own" in first.log
+    assert "works on the CPU, though there is a GPU" in first.log, "the stand-in does"
     assert "its own" in second.log
     assert "shared with 1 more" in third.log
     left = gpu_of(second)
@@ -82,8 +83,9 @@ def test_a_worker_that_is_told_where_to_work_takes_no_seat(
     tmp_path: Path,
     settings: dict[str, str],
 ) -> None:
-    start_worker(PATH=nvidia_smi(L4), DIARIZATION_GPU_SEATS_DIR=tmp_path / "seats", **settings)
+    worker = start_worker(PATH=nvidia_smi(L4), DIARIZATION_GPU_SEATS_DIR=tmp_path / "seats", **settings)
     assert not (tmp_path / "seats").exists()
+    assert ("though there is a GPU" in worker.log) == (settings.get("DIARIZATION_DEVICE") == "cuda:1")
 
 
 def test_what_cuda_is_told_already_stays(
