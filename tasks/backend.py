@@ -108,6 +108,8 @@ class LastingResults(ResultConsumer):  # type: ignore[misc]
             return
         with self._locked(), self.reconnect_on_error():
             if self._is_deaf:
+                # Celery forgets the connections that it had, and leaves open those that nobody uses.
+                self.backend.client.connection_pool.disconnect(inuse_connections=False)
                 self._reconnect_pubsub()
                 self._is_deaf, wait_seconds = False, RETRY_SECONDS
             else:
