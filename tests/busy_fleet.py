@@ -33,7 +33,8 @@ def announce(redis: Redis, node: str, facts: WorkerFacts, seconds_per_audio_hour
     worker = worker_name(node, 4711)
     diarize.records.renew(worker, facts.to_json(), [], idle=False)
     if seconds_per_audio_hour:
-        work = {stage: share * 2 * seconds_per_audio_hour for stage, share in SHARES.items()}
+        # Side by side, as its children have worked: the rest of the time each has waited for the others' networks.
+        work = {stage: share * 2 * seconds_per_audio_hour / facts.children for stage, share in SHARES.items()}
         speed = Speed(2 * HOUR, 2 * seconds_per_audio_hour, work)
         redis.hset(current_settings().redis_key_prefix + "fleet:speeds", worker, speed.to_json())
     return worker
