@@ -3,9 +3,10 @@
     python -m benchmarks.side_by_side [--processes 1 2 3 4] [--pretend 5 1.5] [--minutes 60] [--jobs 8]
 
 A job is whole, as in a worker: an MP3 file is decoded, the networks run under the lock of the device, the embeddings
-are clustered. Where there is no GPU, `--pretend` says how many seconds the networks of one would take for an hour of
-audio: they are slept, and give what those of a meeting of three minutes gave, repeated (`bench_memory`); all else is
-real.
+are clustered. Before the first job's networks and after the last one's a GPU has nothing to do, however many jobs come
+in between: how busy it is, is said of the time from the former to the latter. Where there is no GPU, `--pretend` says
+how many seconds the networks of one would take for an hour of audio: they are slept, and give what those of a meeting
+of three minutes gave, repeated (`bench_memory`); all else is real.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import product
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import soundfile
@@ -32,6 +34,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bench_memory import ignore, repeat_networks
+from benchmarks.children import watched
+from benchmarks.gpu_load import Sample, busy_share, sampled
 from benchmarks.make_meeting import SAMPLE_RATE, mix
 from benchmarks.outcome import write
 from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
@@ -41,7 +45,6 @@ from diarization.recording import Recording
 from diarization.turns import SpeakerHints
 
 NETWORKS = ("segmentation", "embedding")
-SAMPLE_MILLISECONDS = 200
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,25 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Job:
+    """One that is done; moments are those of `time.perf_counter`, which all processes share."""
+
+    audio_seconds: float
+    seconds: float
+    stage_seconds: dict[str, float]
+    networks_began: float
+    networks_ended: float
+
+
+@dataclass(frozen=True)
 class Throughput:
     """What came of it.
 
     Attributes:
         processes: That shared the GPU.
         seconds_per_audio_hour: From the first file to the last turn, of all of them together.
-        networks_share: Part of that time in which one of them was at its networks.
-        gpu_busy: Part in which a kernel ran, as the driver counts it; None without a GPU.
+        networks_share: From the first job's networks to the last one's, the part of the time in which one was at them.
+        gpu_busy: The part of the same time in which a kernel ran, as the driver counts it; None where it does not.
         seconds_per_job: Mean, waits for the GPU included.
         stage_seconds: Mean of a job's.
     """
@@ -93,39 +107,57 @@ def record(path: Path, minutes: int) -> None:
 
 
 def measure(work: Work, processes: int) -> Throughput:
-    """Start the processes, and time them from the moment at which all have loaded their models."""
+    """Start the processes, and time them from the moment at which all have loaded their models.
+
+    Raises:
+        ChildDied: One of them did not get through; the others are ended.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # so many processes take the cores by themselves
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as a worker's children
     context = multiprocessing.get_context("spawn")
-    together, told = context.Barrier(processes + 1), context.Queue()
-    numbers = context.Value("i", 0)
+    told, start, numbers = context.Queue(), context.Event(), context.Value("i", 0)
     children = [
-        context.Process(target=_take_jobs, args=(work, numbers, together, told), daemon=True) for _ in range(processes)
+        context.Process(target=_take_jobs, args=(work, numbers, start, told), daemon=True) for _ in range(processes)
     ]
-    for child in children:
-        child.start()
-    together.wait(600)
-    began = time.perf_counter()
-    with _gpu_load(work) as samples:
-        results = [told.get(timeout=600) for _ in range(work.jobs)]
-        seconds = time.perf_counter() - began
-    for child in children:
-        child.join()
-    stages = {
-        stage: statistics.fmean(one["stage_seconds"][stage] for one in results) for stage in results[0]["stage_seconds"]
-    }
+    with watched(children, told) as heard:
+        for _ in children:
+            heard()
+        with _gpu_load(work) as samples:
+            began = time.perf_counter()
+            start.set()
+            jobs = [heard() for _ in range(work.jobs)]
+            seconds = time.perf_counter() - began
+    run = sum_up(work, processes, seconds, jobs, samples)
+    sys.stderr.write(f"{run.precision}, processes: {processes}: {run.seconds_per_audio_hour:.2f} s an audio hour\n")
+    return run
+
+
+def sum_up(work: Work, processes: int, seconds: float, jobs: Sequence[Job], samples: Sequence[Sample]) -> Throughput:
+    """What came of the jobs, in so many seconds."""
+    first, last = min(job.networks_began for job in jobs), max(job.networks_ended for job in jobs)
     return Throughput(
         precision=work.precision,
         processes=processes,
         pretended=work.pretended,
-        seconds_per_audio_hour=seconds / sum(one["audio_seconds"] for one in results) * 3600,
-        networks_share=work.jobs * sum(stages[stage] for stage in NETWORKS) / seconds,
-        gpu_busy=statistics.fmean(samples) / 100 if samples else None,
-        seconds_per_job=statistics.fmean(one["seconds"] for one in results),
-        stage_seconds={stage: round(mean, 3) for stage, mean in stages.items()},
+        seconds_per_audio_hour=seconds / sum(job.audio_seconds for job in jobs) * 3600,
+        networks_share=sum(job.networks_ended - job.networks_began for job in jobs) / (last - first),
+        gpu_busy=busy_share(samples, first, last),
+        seconds_per_job=fmean(job.seconds for job in jobs),
+        stage_seconds={
+            stage: round(fmean(job.stage_seconds[stage] for job in jobs), 3) for stage in jobs[0].stage_seconds
+        },
     )
 
 
-def _take_jobs(work: Work, numbers: Any, together: Barrier, told: Queue[dict[str, Any]]) -> None:
-    """A process: load, wait for the others, and diarize as long as there are jobs."""
+def _gpu_load(work: Work) -> AbstractContextManager[list[Sample]]:
+    """Samples of the GPU that `cuda` is; none where its networks are pretended."""
+    if work.pretended is not None:
+        return nullcontext([])
+    return sampled(str(torch.cuda.get_device_properties(0).uuid))
+
+
+def _take_jobs(work: Work, numbers: Any, start: Event, told: Queue[Any]) -> None:
+    """A process: load, say so, wait for the others, and diarize as long as there are jobs."""
     options = DiarizerOptions(
         str(BUNDLED_MODEL),
         device="cpu" if work.pretended is not None else "cuda",
@@ -136,7 +168,8 @@ def _take_jobs(work: Work, numbers: Any, together: Barrier, told: Queue[dict[str
     diarizer = load(options)
     if work.pretended is not None:
         _pretend(diarizer, soundfile.info(work.path).duration, work.pretended)
-    together.wait(600)
+    told.put("loaded")
+    start.wait()
     while True:
         with numbers.get_lock():
             numbers.value += 1
@@ -144,9 +177,11 @@ def _take_jobs(work: Work, numbers: Any, together: Barrier, told: Queue[dict[str
                 return
         began = time.perf_counter()
         result = diarizer.diarize(Recording(f"file://{work.path}"), SpeakerHints(), ignore)
-        seconds = time.perf_counter() - began
+        ended = time.perf_counter()
         stages = result.provenance.stage_seconds
-        told.put({"audio_seconds": result.audio_seconds, "seconds": seconds, "stage_seconds": stages})
+        networks_ended = ended - stages["clustering"]
+        networks_began = networks_ended - sum(stages[stage] for stage in NETWORKS)
+        told.put(Job(result.audio_seconds, ended - began, stages, networks_began, networks_ended))
 
 
 def _pretend(diarizer: PyannoteDiarizer, audio_seconds: float, seconds_per_audio_hour: float) -> None:
@@ -162,22 +197,6 @@ def _pretend(diarizer: PyannoteDiarizer, audio_seconds: float, seconds_per_audio
     pipeline.get_embeddings = get_embeddings
 
 
-@contextmanager
-def _gpu_load(work: Work) -> Iterator[list[float]]:
-    """While the block runs, how much of each moment a kernel runs, in percent: there when the block has ended."""
-    samples: list[float] = []
-    if work.pretended is not None:
-        yield samples
-        return
-    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
-    asked = subprocess.Popen([*query, f"--loop-ms={SAMPLE_MILLISECONDS}"], stdout=subprocess.PIPE, text=True)
-    try:
-        yield samples
-    finally:
-        asked.terminate()
-        samples += [float(sample) for sample in asked.communicate()[0].split()]
-
-
 def table(runs: list[Throughput]) -> Table:
     """For the terminal."""
     shown = Table(
@@ -190,6 +209,7 @@ def table(runs: list[Throughput]) -> Table:
         "decode",
         "networks",
         "clustering",
+        caption="at the networks, GPU busy: of the time from the first job's networks to the last one's",
     )
     for run in runs:
         stages = run.stage_seconds
@@ -198,7 +218,7 @@ def table(runs: list[Throughput]) -> Table:
             str(run.processes),
             f"{run.seconds_per_audio_hour:.2f}",
             f"{run.networks_share:.0%}",
-            "" if run.gpu_busy is None else f"{run.gpu_busy:.0%}",
+            "not measured" if run.gpu_busy is None else f"{run.gpu_busy:.0%}",
             f"{run.seconds_per_job:.1f}",
             f"{stages['decode']:.1f}",
             f"{sum(stages[stage] for stage in NETWORKS):.1f}",
@@ -223,7 +243,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=60, help="length of the recording; default: 60")
     parser.add_argument("--jobs", type=int, default=8, help="default: 8")
     given = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"  # so many processes take the cores by themselves
+    runs: list[Throughput] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "meeting.mp3"
         record(path, given.minutes)
@@ -231,8 +251,9 @@ def main() -> int:
             works = [Work(path, given.jobs, "fast", pretended) for pretended in given.pretend or (5.0, 1.5)]
         else:
             works = [Work(path, given.jobs, precision, None) for precision in ("exact", "fast")]
-        runs = [measure(work, processes) for work in works for processes in given.processes]
-    write("side-by-side", {"rows": [asdict(run) for run in runs]})
+        for work, processes in product(works, given.processes):
+            runs.append(measure(work, processes))
+            write("side-by-side", {"rows": [asdict(run) for run in runs]})
     Console(width=150).print(table(runs))
     return 0
 
