@@ -1,13 +1,41 @@
-"""The benchmarks for a GPU, as far as they go without one: the shares, a process that dies."""
+"""The benchmarks for a GPU, as far as they go without one: verdict, shares, a process that dies."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import bench_gpu
 from benchmarks.children import ChildDied
-from benchmarks.side_by_side import Job, Work, measure, sum_up
+from benchmarks.side_by_side import Job, Throughput, Work, measure, sum_up
+from diarization.benchmark import Row, Run
+from diarization.device_lock import PROCESSES_PER_GPU
+from diarization.turns import Diarization, Provenance
+
+IN_A_ROW = Throughput("exact", PROCESSES_PER_GPU, None, 5.0, 0.95, 0.9, 10.0, {})
+
+
+def row(contender: str, seconds: float) -> Row:
+    result = Diarization(segments=(), audio_seconds=3600.0, provenance=Provenance())
+    return Row("meeting", Run(contender, seconds, seconds, 0, 0, result), same_turns=True, der=None, der_to_stock=None)
+
+
+ROWS = {"stock": row("stock", 30.0), "exact": row("exact", 4.0), "fast": row("fast", 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("busy", "found"), [(0.9, []), (0.8, ["the GPU is 80% busy, not 85%"]), (0.0, ["the GPU is 0% busy, not 85%"])]
+)
+def test_a_gpu_that_is_too_idle_fails_the_benchmark(busy: float, found: list[str]) -> None:
+    assert bench_gpu.shortfalls(ROWS, [replace(IN_A_ROW, gpu_busy=busy)]) == found
+
+
+@pytest.mark.parametrize("runs", [[], [replace(IN_A_ROW, gpu_busy=None)], [replace(IN_A_ROW, processes=1)]])
+def test_a_gpu_whose_load_was_not_measured_does_not(runs: list[Throughput]) -> None:
+    assert bench_gpu.gpu_busy(runs) is None
+    assert bench_gpu.shortfalls(ROWS, runs) == []
 
 
 def test_the_shares_are_of_the_time_from_the_first_networks_to_the_last() -> None:
