@@ -1,18 +1,22 @@
-"""The benchmarks for a GPU, as far as they go without one: verdict, shares, a process that dies."""
+"""The benchmarks for a GPU, as far as they go without one: verdict, shares, a process that dies, the trunk's ways."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import bench_gpu
 from benchmarks.children import ChildDied
 from benchmarks.side_by_side import Job, Throughput, Work, measure, sum_up
+from benchmarks.trunk_ways import measure as measure_ways
 from diarization.benchmark import Row, Run
 from diarization.device_lock import PROCESSES_PER_GPU
 from diarization.turns import Diarization, Provenance
+from tests.pyannote_model import untouched
 
 IN_A_ROW = Throughput("exact", PROCESSES_PER_GPU, None, 5.0, 0.95, 0.9, 10.0, {})
 
@@ -51,3 +55,16 @@ def test_a_process_that_cannot_load_ends_the_benchmark(tmp_path: Path) -> None:
     """Where there is a GPU it can, and finds no recording."""
     with pytest.raises(ChildDied, match=r"^process 1 of 1 died with exit code 1$"):
         measure(Work(tmp_path / "none.mp3", jobs=1, precision="exact", pretended=None), processes=1)
+
+
+@pytest.mark.model
+def test_each_way_of_the_trunk_gives_its_frames_or_says_why_not() -> None:
+    model: Any = untouched()._embedding.model_
+    rows = {row["way"]: row for row in measure_ways(model.resnet, torch.randn(1, 80, 80))}
+    assert rows["as it is"]["difference"] == 0.0
+    for way, most in {"stock, not fused": 1e-5, "contiguous": 1e-5, "channels last": 1e-5}.items():
+        assert rows[way]["difference"] < most
+    for way in ("float16, channels last", "bfloat16, channels last"):
+        assert 1e-5 < rows[way]["difference"] < 0.2
+    assert "cudnn_convolution_relu" in rows["contiguous, relu by cuDNN"]["refused"]
+    assert all(row["chunk_seconds"] > 0 and row["tflops"] > 0 for row in rows.values() if "refused" not in row)
