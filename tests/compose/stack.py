@@ -142,4 +142,6 @@ def stack(**settings: str) -> Iterator[Stack]:
             raise ComposeError(f"{error}\nthe containers' last lines:\n{last}") from None
         finally:
             it.compose("--profile", "tools", "down", "--volumes", "--remove-orphans", "--timeout", "10")
-            run(["docker", "image", "rm", "--force", *images.values()])
+            # Each service that builds an image makes one of its own, and the last has the name: the others have none.
+            unnamed = run(["docker", "image", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}"])
+            run(["docker", "image", "rm", "--force", *images.values(), *unnamed.split()])
