@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -20,34 +19,15 @@ from rich.table import Table
 
 from benchmarks.make_meeting import SAMPLE_RATE, mix
 from benchmarks.outcome import write
-from diarization.device import choose_device, first_line
+from diarization.cudnn_trunk import CHUNK_FRAMES, CudnnTrunk
+from diarization.device import choose_device, first_line, timed
 from diarization.diarizer import BUNDLED_MODEL
 from diarization.fused_trunk import FusedTrunk
 from diarization.hub import load_pipeline
 from diarization.pipeline import BATCH_SIZES
 
-CHUNK_SECONDS, CHUNK_FRAMES, CHUNK_GFLOP = 10, 998, 45.2
+CHUNK_SECONDS, CHUNK_GFLOP = 10, 45.2
 FIGURES = ("chunk_seconds", "tflops", "difference")
-TRIES = {"cpu": 2, "cuda": 10}  # the fastest counts
-
-
-class CudnnTrunk(FusedTrunk):
-    """Its blocks let the convolutions' kernels add bias and way around, and cut off at zero."""
-
-    def forward(self, bank: torch.Tensor) -> torch.Tensor:
-        """As its parent's."""
-        frames: torch.Tensor = self._stem(bank.transpose(1, 2)[:, None]).relu_()
-        for block in cast(Any, self._blocks):
-            inner, last = frames, block._last
-            for conv in block._first:
-                inner = torch.cudnn_convolution_relu(inner, conv.weight, conv.bias, *_shape(conv))
-            addends = block._around(frames), 1.0, last.bias
-            frames = torch.cudnn_convolution_add_relu(inner, last.weight, *addends, *_shape(last))
-        return frames
-
-
-def _shape(conv: Any) -> tuple[Any, ...]:
-    return conv.stride, conv.padding, conv.dilation, conv.groups
 
 
 def ways(resnet: Any) -> Iterator[tuple[str, Any, torch.dtype]]:
@@ -71,7 +51,7 @@ def measure(resnet: Any, bank: torch.Tensor) -> Iterator[dict[str, Any]]:
             way = f"{name}, plans searched" if search else name
             try:
                 with torch.backends.cudnn.flags(enabled=True, benchmark=search, allow_tf32=False):
-                    seconds, frames = _fastest(trunk, bank.to(precision))
+                    seconds, frames = timed(trunk, bank.to(precision))
             except RuntimeError as error:
                 yield {"way": way, "refused": first_line(error).partition(". ")[0]}
                 continue
@@ -81,17 +61,6 @@ def measure(resnet: Any, bank: torch.Tensor) -> Iterator[dict[str, Any]]:
                 "tflops": CHUNK_GFLOP * len(bank) * bank.shape[1] / CHUNK_FRAMES / seconds / 1000,
                 "difference": ((frames.float() - reference).abs().max() / reference.abs().max()).item(),
             }
-
-
-def _fastest(trunk: Any, bank: torch.Tensor) -> tuple[float, torch.Tensor]:
-    seconds = []
-    for _ in range(1 + TRIES[bank.device.type]):
-        began = time.perf_counter()
-        frames = trunk(bank)
-        if bank.is_cuda:
-            torch.cuda.synchronize(bank.device)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds[1:]), frames
 
 
 def main() -> int:

@@ -7,11 +7,11 @@ this trunk stay below 10 on speech, and below 30 where digital silence and full 
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 import torch
 
+from diarization.device import timed
 from diarization.fused_trunk import FusedTrunk
 
 GAIN: Final = 1.3
@@ -20,8 +20,6 @@ GAIN: Final = 1.3
 _FRAMES: Final = {"cpu": 512, "cuda": 16_384}
 """Of the filter bank, 10 ms each. On a GPU five seconds of it are done before the next kernel is launched, in whatever
 precision, and the difference does not show."""
-
-_TRIES: Final = 3
 
 
 @torch.inference_mode()
@@ -36,19 +34,8 @@ def best_precision(trunk: FusedTrunk, device: torch.device) -> torch.dtype:
     """
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
     bank = torch.randn((1, _FRAMES[device.type], 80), generator=torch.Generator().manual_seed(0)).to(device)
-    exact, _ = _run(trunk, torch.float32, bank)
-    seconds, frames = _run(trunk, half, bank)
+    trunk.compute_in(torch.float32)
+    exact, _ = timed(trunk, bank)
+    trunk.compute_in(half)
+    seconds, frames = timed(trunk, bank.to(half))
     return half if seconds * GAIN < exact and bool(frames.isfinite().all()) else torch.float32
-
-
-def _run(trunk: FusedTrunk, precision: torch.dtype, bank: torch.Tensor) -> tuple[float, torch.Tensor]:
-    """Seconds of the fastest of a few runs, after one that warms up; the trunk's frames."""
-    trunk.compute_in(precision)
-    bank, seconds = bank.to(precision), []
-    for _ in range(1 + _TRIES):
-        began = time.perf_counter()
-        frames = trunk(bank)
-        if bank.device.type == "cuda":
-            torch.cuda.synchronize(bank.device)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds[1:]), frames

@@ -119,16 +119,15 @@ class PyannoteDiarizer:
         keep_small(pipeline)
         convolve_chunkwise(pipeline)
         self._clustering = bound_clustering(pipeline)
-        trunk = "stock"
-        if share_trunk(pipeline, FittingBatch(sizes.embedding)):
-            trunk = "per chunk, float32"
-        if self._options.precision == "fast":
-            if half := whole_trunk(pipeline, FittingBatch(sizes.block)):
-                trunk = f"whole recording, {str(half).removeprefix('torch.')}"
-                self.provenance = self.provenance.model_copy(update={"precision": "fast"})
-            else:
+        is_fast = self._options.precision == "fast"
+        if is_fast and (arithmetic := whole_trunk(pipeline, FittingBatch(sizes.block))):
+            done = {"trunk": f"whole recording, {str(arithmetic).removeprefix('torch.')}", "precision": "fast"}
+        else:
+            is_shared = share_trunk(pipeline, FittingBatch(sizes.embedding))
+            done = {"trunk": "per chunk, float32" if is_shared else "stock"}
+            if is_fast:
                 self._warnings = ("precision 'fast' does not know this model's speaker network; the answer is exact",)
-        self.provenance = self.provenance.model_copy(update={"trunk": trunk})
+        self.provenance = self.provenance.model_copy(update=done)
 
     def warm_up(self) -> None:
         """Run every network once, on noise in which three speakers are said to talk, with no more of it than at a time.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyannote.core import SlidingWindowFeature
 
 from diarization.batches import FittingBatch, one_behind
+from diarization.cudnn_trunk import best_trunk
 from diarization.device import fetch, send
 from diarization.filter_bank import FilterBank
 from diarization.fused_trunk import FusedTrunk
@@ -32,7 +33,8 @@ def share_trunk(pipeline: SpeakerDiarization, batch: FittingBatch) -> bool:
     """Let `pipeline` compute its embeddings this way; False where its speaker network is of another kind."""
     if not isinstance(getattr(pipeline._embedding, "model_", None), BaseWeSpeakerResNet):
         return False
-    pipeline.get_embeddings = SharedTrunk(pipeline, batch).get_embeddings  # type: ignore[method-assign]
+    trunk = best_trunk(pipeline._embedding.model_.resnet, batch.size)
+    pipeline.get_embeddings = SharedTrunk(pipeline, batch, trunk).get_embeddings  # type: ignore[method-assign]
     return True
 
 
@@ -43,9 +45,8 @@ class SharedTrunk:
         batch: How much of its work is done at a time.
     """
 
-    def __init__(self, pipeline: SpeakerDiarization, batch: FittingBatch) -> None:
-        self._pipeline = pipeline
-        self._trunk = FusedTrunk(pipeline._embedding.model_.resnet)
+    def __init__(self, pipeline: SpeakerDiarization, batch: FittingBatch, trunk: FusedTrunk) -> None:
+        self._pipeline, self._trunk = pipeline, trunk
         self.batch = batch
 
     @torch.inference_mode()

@@ -74,7 +74,7 @@ class WholeTrunk(SharedTrunk):
     def __init__(
         self, pipeline: SpeakerDiarization, batch: FittingBatch, blocks: FittingBatch, precision: torch.dtype
     ) -> None:
-        super().__init__(pipeline, batch)
+        super().__init__(pipeline, batch, FusedTrunk(pipeline._embedding.model_.resnet))
         self._blocks, self._precision = blocks, precision
         self.evenly = pipeline._embedding.device.type == "cuda"
         self._trunk.compute_in(precision)

@@ -117,7 +117,7 @@ def test_half_precision_is_for_where_it_is_faster_and_gives_numbers(
     seconds: float, value: float, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = {torch.float32: (1.0, torch.ones(2)), torch.bfloat16: (seconds, torch.tensor([1.0, value]))}
-    monkeypatch.setattr("diarization.half_precision._run", lambda trunk, precision, bank: runs[precision])
+    monkeypatch.setattr("diarization.half_precision.timed", lambda trunk, bank: runs[bank.dtype])
 
     assert best_precision(FusedTrunk(untouched()._embedding.model_.resnet), torch.device("cpu")) == precision
 

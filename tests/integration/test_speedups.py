@@ -25,6 +25,7 @@ from diarization import vbx as vbx_module
 from diarization.batches import FittingBatch
 from diarization.chunkwise import CONVOLVED, convolve_chunkwise
 from diarization.clustering import bound_clustering, cdist
+from diarization.cudnn_trunk import CudnnTrunk, faster
 from diarization.device import send_overlapping
 from diarization.diarizer import BUNDLED_MODEL
 from diarization.errors import Cancelled
@@ -338,7 +339,8 @@ def test_chunks_that_begin_between_two_frames_share_no_filter_bank() -> None:
     file = {"waveform": torch.from_numpy(sample(5, 17))[None], "sample_rate": SAMPLE_RATE}
     segmentations = SlidingWindowFeature(talking, windows[0.333])
 
-    ours = SharedTrunk(untouched(), FittingBatch(4)).get_embeddings(file, segmentations)
+    trunk = FusedTrunk(untouched()._embedding.model_.resnet)
+    ours = SharedTrunk(untouched(), FittingBatch(4), trunk).get_embeddings(file, segmentations)
 
     assert ours == pytest.approx(untouched().get_embeddings(file, segmentations), abs=1e-4)
 
@@ -394,6 +396,30 @@ def test_the_fused_trunk_gives_the_trunks_frames() -> None:
 
     assert given.shape == expected.shape
     assert float((given - expected).abs().max() / expected.abs().max()) < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "taken"), [(0.9, 1e-6, True), (1.1, 1e-6, False), (0.9, 1e-3, False), (0.9, np.nan, False)]
+)
+def test_another_trunk_is_taken_where_it_is_faster_and_gives_the_same(
+    seconds: float, error: float, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resnet = untouched()._embedding.model_.resnet
+    trunk, other = FusedTrunk(resnet), CudnnTrunk(resnet)
+    runs = {trunk: (1.0, torch.tensor([0.5, 1.0])), other: (seconds, torch.tensor([0.5, 1.0 + error]))}
+    monkeypatch.setattr("diarization.cudnn_trunk.timed", lambda trunk, bank: runs[trunk])
+
+    assert faster(trunk, other, torch.zeros(1)) is (other if taken else trunk)
+
+
+def test_a_way_that_the_device_refuses_is_not_taken() -> None:
+    """cuDNN's own on a CPU."""
+    resnet = untouched()._embedding.model_.resnet
+    trunk, other = FusedTrunk(resnet), CudnnTrunk(resnet)
+
+    with pytest.raises(RuntimeError, match="cudnn_convolution_relu"), torch.inference_mode():
+        other(torch.zeros((1, 80, 80)))
+    assert faster(trunk, other, torch.zeros((1, 80, 80))) is trunk
 
 
 # Segmentation
