@@ -69,10 +69,8 @@ class FilterBank:
     def raw(self, start: int, end: int) -> torch.Tensor:
         """Frames `start` to `end`, shape (end - start, bands)."""
         if start < self._begin or end > self._begin + len(self._block):
-            self._begin, self._block = (
-                start,
-                self._compute(start, min(self.frames, max(end, start + _BLOCK[self._device.type]))),
-            )
+            end_of_block = min(self.frames, max(end, start + _BLOCK[self._device.type]))
+            self._begin, self._block = start, self._compute(start, end_of_block)
         return self._block[start - self._begin : end - self._begin]
 
     def _compute(self, start: int, end: int) -> torch.Tensor:

@@ -101,8 +101,8 @@ class PyannoteDiarizer:
             gpu=gpu_name(device),
         )
         self._warnings: tuple[str, ...] = ()
-        # `fast` times the device. A process that comes after a dead one would time it beside another's job, and keep
-        # what it has found for its life.
+        # The device is timed. A process that comes after a dead one would time it beside another's job, and keep what
+        # it has found for its life.
         with self._lock.held(lambda: None):
             self._on_device(self._speed_up)
 
@@ -110,9 +110,8 @@ class PyannoteDiarizer:
         """Move the pipeline to its device, and replace those of its steps that can be had sooner."""
         pipeline, sizes = self._pipeline, BATCH_SIZES[self.device.type]
         pipeline.to(self.device)
-        fix_reproducibility(
-            self.device
-        )  # as each call of the pipeline does: without TF32, also where arithmetics are timed
+        # As each call of the pipeline does: no TF32, also while ways to run the trunk are timed.
+        fix_reproducibility(self.device)
         pipeline.segmentation_batch_size = sizes.segmentation
         pipeline.embedding_batch_size = sizes.embedding
         fit_segmentation(pipeline, FittingBatch(sizes.segmentation))
@@ -130,9 +129,9 @@ class PyannoteDiarizer:
         self.provenance = self.provenance.model_copy(update=done)
 
     def warm_up(self) -> None:
-        """Run every network once, on noise in which three speakers are said to talk, with no more of it than at a time.
+        """Run every network once, on noise in which three speakers are said to talk; on a GPU in full batches.
 
-        What a GPU does once for each size, choosing kernels and finding memory, then falls to no job.
+        What it does once for each size, choosing kernels and finding memory, then falls to no job.
         """
         sizes = BATCH_SIZES[self.device.type]
         chunks = sizes.segmentation if self.device.type == "cuda" else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import cdist as scipy_cdist
 from scipy.spatial.distance import pdist
+from torch.nn.functional import conv2d
 
 from diarization import filter_bank
 from diarization import linkage as linkage_module
@@ -410,6 +412,26 @@ def test_another_trunk_is_taken_where_it_is_faster_and_gives_the_same(
     monkeypatch.setattr("diarization.cudnn_trunk.timed", lambda trunk, bank: runs[trunk])
 
     assert faster(trunk, other, torch.zeros(1)) is (other if taken else trunk)
+
+
+def test_cudnns_way_gives_the_trunks_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a CPU's convolutions in the place of its own: what is added to what, and cut off where."""
+
+    def convolve(given: Any, weight: Any, bias: Any, *shape: Any) -> torch.Tensor:
+        return conv2d(given, weight, bias, *shape).relu()
+
+    def convolve_and_add(given: Any, weight: Any, addend: Any, factor: float, bias: Any, *shape: Any) -> torch.Tensor:
+        return (conv2d(given, weight, bias, *shape) + factor * addend).relu()
+
+    monkeypatch.setattr("torch.cudnn_convolution_relu", convolve)
+    monkeypatch.setattr("torch.cudnn_convolution_add_relu", convolve_and_add)
+    resnet = untouched()._embedding.model_.resnet
+    bank = 3 * torch.randn((2, 200, 80), generator=torch.Generator().manual_seed(0))
+
+    with torch.inference_mode():
+        given, expected = CudnnTrunk(resnet)(bank), FusedTrunk(resnet)(bank)
+
+    assert float((given - expected).abs().max() / expected.abs().max()) < 2e-5
 
 
 def test_a_way_that_the_device_refuses_is_not_taken() -> None:
