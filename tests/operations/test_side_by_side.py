@@ -209,7 +209,7 @@ def test_a_worker_runs_the_real_model_side_by_side(
     redis: Redis, start_worker: Start, nvidia_smi: Callable[[str], str], tmp_path: Path
 ) -> None:
     """Under the lock, which a host with a GPU has; torch finds none in it, and takes the CPU."""
-    soundfile.write(tmp_path / "recording.wav", sample(5, 17), SAMPLE_RATE)
+    soundfile.write(tmp_path / "recording.wav", sample(), SAMPLE_RATE)
     worker = start_worker(
         ready=False,
         PATH=nvidia_smi("GPU 0: NVIDIA L4 (UUID: GPU-aaaa-0)\n"),
