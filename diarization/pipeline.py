@@ -37,6 +37,7 @@ from diarization.download import download, sweep_leftovers
 from diarization.hub import LoadedPipeline, load_pipeline
 from diarization.reconstruction import keep_small
 from diarization.recording import Recording
+from diarization.recurrent import recur_in_threads
 from diarization.shared_trunk import share_trunk
 from diarization.stages import StageWatch
 from diarization.turns import Diarization, Provenance, Speaker, SpeakerHints, Turn, total_seconds
@@ -117,6 +118,7 @@ class PyannoteDiarizer:
         fit_segmentation(pipeline, FittingBatch(sizes.segmentation))
         keep_small(pipeline)
         convolve_chunkwise(pipeline)
+        recur_in_threads(pipeline)
         self._clustering = bound_clustering(pipeline)
         is_fast = self._options.precision == "fast"
         if is_fast and (arithmetic := whole_trunk(pipeline, FittingBatch(sizes.block))):

@@ -17,9 +17,12 @@ from tasks.commands.refresh import LEAST_SECONDS, is_screen, watch
 from tasks.commands.waiting import JobLost
 from tasks.record import JobRecord, State
 from tasks.records import Records
+from tasks.registry import Registry
+from tasks.server import connect
 from tasks.settings import current_settings
 
 DONE, FAILED = 0, 1
+SILENT = "its worker is silent: any other one takes the job over"
 
 
 def status(
@@ -48,37 +51,57 @@ def status(
     if watched and found:
         record = _follow(console, found[0].id, every or 0.5, json_lines=json_lines)
         raise typer.Exit(DONE if record.state is State.DONE else FAILED)
+    silence = _Silence()
     for number, record in enumerate(found):
         if json_lines:
             print_line(json_line(as_json(record)))
             continue
         if number:
             console.print()
-        console.print(JobView(record, bars=is_screen(console)), soft_wrap=True)
+        console.print(JobView(record, silence.of(record), bars=is_screen(console)), soft_wrap=True)
     raise typer.Exit(FAILED if unknown else DONE)
+
+
+class _Silence:
+    """What there is to say of jobs whose workers have died: while no other one lives, their records say `running`."""
+
+    def __init__(self) -> None:
+        settings = current_settings()
+        self._registry = Registry(connect(settings, patient=False), settings)
+
+    def of(self, record: JobRecord) -> str:
+        """The remark on that job, empty as a rule.
+
+        Raises:
+            QueueUnavailable: Redis cannot be reached.
+        """
+        if record.state is not State.RUNNING or record.worker in self._registry.alive():
+            return ""
+        return SILENT
 
 
 def _follow(console: Console, job_id: str, every_seconds: float, *, json_lines: bool) -> JobRecord:
     """Show the job until it has ended; its record then."""
-    records, said = Records(current_settings()), ""
+    records, silence, said = Records(current_settings()), _Silence(), ""
 
-    def read() -> JobRecord:
+    def read() -> tuple[JobRecord, str]:
         record = records.get(job_id)
         if record is None:
             raise JobLost(f"the record of job {job_id} is gone: Redis lost it, or it is past its retention")
-        return record
+        return record, silence.of(record)
 
-    def draw(record: JobRecord, remark: str) -> JobView | Text | None:
+    def draw(seen: tuple[JobRecord, str], remark: str) -> JobView | Text | None:
         nonlocal said
+        record, silent = seen
         if is_screen(console) and not json_lines:
-            return JobView(record, remark, bars=True)
-        says = remark or (json_line(as_json(record)) if json_lines else printable(describe_state(record)))
+            return JobView(record, remark or silent, bars=True)
+        says = remark or (json_line(as_json(record)) if json_lines else silent or printable(describe_state(record)))
         if says == said or (remark and json_lines):
             return None
         said = says
         return Text(says if json_lines else f"{local_time(time.time())} {says}")
 
-    record = watch(console, read, draw, every_seconds, until=lambda record: record.state.ended)
+    record, _ = watch(console, read, draw, every_seconds, until=lambda seen: seen[0].state.ended)
     if is_screen(console) and not json_lines:
         console.print(JobView(record, bars=True), soft_wrap=True)
     return record

@@ -16,9 +16,10 @@ from redis import Redis
 from tasks.diarize import diarize
 from tasks.orders import QUEUE, OrderBook
 from tasks.record import State
+from tasks.records import worker_name
 from tasks.settings import current_settings
 from tasks.valkey import EmbeddedValkey
-from tests.busy_fleet import busy_fleet
+from tests.busy_fleet import L4, announce, busy_fleet, recordings, start
 from tests.jobs import record
 from tests.processes import ROOT, Worker, run_cli, wait_until
 from tests.servers import free_port
@@ -188,6 +189,20 @@ def test_a_job_that_fails_is_followed_to_its_error_and_on_a_pipe_each_change_is_
     told = [json.loads(line) for line in run_cli("status", failing, "--watch", "--json", code=1).stdout.splitlines()]
     assert (told[-1]["state"], list(told[-1]["stage_seconds"])) == ("dead", ["download"])
     assert "--watch follows one job" in run_cli("status", failing, failing, "-w", code=2).stderr
+
+
+def test_a_job_whose_worker_has_died_is_not_said_to_run_as_if_nothing_were(redis: Redis) -> None:
+    lives, dead = announce(redis, "celery@gpu0", L4), worker_name("celery@gpu1", 4711)
+    runs, stopped = (
+        start(redis, url, worker, "embedding", 43.0) for url, worker in zip(recordings(2), (lives, dead), strict=True)
+    )
+    first, second = run_cli("status", runs, stopped).stdout.split("\n\n")
+    assert "its worker is silent" not in first
+    assert second.startswith("its worker is silent: any other one takes the job over\n")
+    with Terminal("status", stopped, "--watch", "--every", "0.2") as terminal:
+        terminal.wait_for("its worker is silent")
+        announce(redis, "celery@gpu1", L4)
+        terminal.wait_for(lambda text: "its worker is silent" not in text)
 
 
 def test_each_attempt_begins_its_stages_anew(redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,7 @@ from diarization.filter_bank import FilterBank
 from diarization.fused_trunk import FusedTrunk
 from diarization.linkage import linkage
 from diarization.reconstruction import reconstruct, speaker_count, to_annotation
+from diarization.recurrent import recur_in_threads
 from diarization.shared_trunk import SharedTrunk
 from diarization.stock import stock_diarization
 from diarization.turns import SpeakerHints, Turn
@@ -356,6 +358,53 @@ def test_overlapping_chunks_are_sent_as_the_stretch_that_they_are_views_of(monke
         assert torch.equal(send_overlapping(chunks, torch.device("cpu")), chunks)
 
     assert sent == [256_000, 160_000, 7 * 160_000]
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """Torch has three of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 7, 16])
+def test_recurrent_layers_in_threads_give_stocks_segmentation_bit_for_bit(threads: int, chunks: int) -> None:
+    stocks = untouched()._segmentation.model
+    ours = copy.deepcopy(untouched())
+    parts: list[tuple[str, int]] = []
+    layers = ours._segmentation.model.lstm
+    recur = layers.forward
+    layers.forward = lambda some: parts.append((threading.current_thread().name, len(some))) or recur(some)
+    assert recur_in_threads(ours)
+    batch = torch.from_numpy(sample())[None].unfold(1, 10 * SAMPLE_RATE, SAMPLE_RATE).permute(1, 0, 2)[:chunks]
+
+    with torch.inference_mode():
+        assert torch.equal(ours._segmentation.model(batch), stocks(batch))
+
+    assert sum(size for _, size in parts) == chunks
+    assert len(parts) == min(chunks, threads)
+    assert all(name.startswith("recurrent") for name, _ in parts)
+    assert torch.get_num_threads() == threads, "the rest has all of them again"
+
+
+def test_a_batch_that_fails_in_a_thread_fails(threads: int) -> None:
+    ours = copy.deepcopy(untouched())
+
+    def fail(_: torch.Tensor) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    ours._segmentation.model.lstm.forward = fail
+    assert recur_in_threads(ours)
+    with pytest.raises(RuntimeError, match="can't allocate memory"), torch.inference_mode():
+        ours._segmentation.model(torch.zeros((2, 1, 10 * SAMPLE_RATE)))
+    assert torch.get_num_threads() == threads
+
+
+def test_with_one_thread_there_is_nothing_to_share_out() -> None:
+    assert torch.get_num_threads() == 1
+    assert not recur_in_threads(copy.deepcopy(untouched()))
 
 
 # Edge cases: stock's answer
