@@ -86,6 +86,8 @@ def test_wherever_the_worker_dies_the_result_its_link_and_its_chord_come_once(
     record = diarize.records.get(member_id)
     assert record is not None
     assert record.result == diarize.AsyncResult(member_id).get(timeout=5)
+    # The backend's worker acknowledges what it takes before it has run it, and that is then in no list.
+    wait_until(lambda: redis.llen("body-done") and redis.llen("called"), what="the backend's callbacks have run")
     assert redis.llen("body-done") == 1
     assert starts(tmp_path, "/turns/9/1") == 1, "the link ran once"
     # A callback that is not ours may be called twice, by one id, where the worker dies right after.
