@@ -51,44 +51,42 @@ def status(
     if watched and found:
         record = _follow(console, found[0].id, every or 0.5, json_lines=json_lines)
         raise typer.Exit(DONE if record.state is State.DONE else FAILED)
-    silence = _Silence()
+    silent = set() if json_lines else _silent(_registry(), found)
     for number, record in enumerate(found):
         if json_lines:
             print_line(json_line(as_json(record)))
             continue
         if number:
             console.print()
-        console.print(JobView(record, silence.of(record), bars=is_screen(console)), soft_wrap=True)
+        console.print(JobView(record, SILENT if record.id in silent else "", bars=is_screen(console)), soft_wrap=True)
     raise typer.Exit(FAILED if unknown else DONE)
 
 
-class _Silence:
-    """What there is to say of jobs whose workers have died: while no other one lives, their records say `running`."""
+def _registry() -> Registry:
+    settings = current_settings()
+    return Registry(connect(settings, patient=False), settings)
 
-    def __init__(self) -> None:
-        settings = current_settings()
-        self._registry = Registry(connect(settings, patient=False), settings)
 
-    def of(self, record: JobRecord) -> str:
-        """The remark on that job, empty as a rule.
+def _silent(registry: Registry, records: list[JobRecord]) -> set[str]:
+    """The ids of those whose workers have died: while no other one lives, their records say `running`.
 
-        Raises:
-            QueueUnavailable: Redis cannot be reached.
-        """
-        if record.state is not State.RUNNING or record.worker in self._registry.alive():
-            return ""
-        return SILENT
+    Raises:
+        QueueUnavailable: Redis cannot be reached.
+    """
+    running = [record for record in records if record.state is State.RUNNING]
+    alive = registry.alive() if running else {}
+    return {record.id for record in running if record.worker not in alive}
 
 
 def _follow(console: Console, job_id: str, every_seconds: float, *, json_lines: bool) -> JobRecord:
     """Show the job until it has ended; its record then."""
-    records, silence, said = Records(current_settings()), _Silence(), ""
+    records, registry, said = Records(current_settings()), _registry(), ""
 
     def read() -> tuple[JobRecord, str]:
         record = records.get(job_id)
         if record is None:
             raise JobLost(f"the record of job {job_id} is gone: Redis lost it, or it is past its retention")
-        return record, silence.of(record)
+        return record, SILENT if _silent(registry, [record]) else ""
 
     def draw(seen: tuple[JobRecord, str], remark: str) -> JobView | Text | None:
         nonlocal said
