@@ -38,13 +38,11 @@ from benchmarks.children import watched
 from benchmarks.gpu_load import Sample, busy_share, sampled
 from benchmarks.make_meeting import SAMPLE_RATE, mix
 from benchmarks.outcome import write
-from diarization.diarizer import BUNDLED_MODEL, DiarizerOptions
+from diarization.diarizer import BUNDLED_MODEL, NETWORKS, DiarizerOptions
 from diarization.ffmpeg import find_ffmpeg
 from diarization.pipeline import PyannoteDiarizer, load
 from diarization.recording import Recording
 from diarization.turns import SpeakerHints
-
-NETWORKS = ("segmentation", "embedding")
 
 
 @dataclass(frozen=True)

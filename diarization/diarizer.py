@@ -14,6 +14,8 @@ BUNDLED_MODEL = Path(__file__).resolve().parent.parent / "models" / "speaker-dia
 """Comes with the source tree and the image; a wheel is without."""
 
 STAGES = ("download", "decode", "segmentation", "embedding", "clustering")
+NETWORKS = ("segmentation", "embedding")
+"""Stages that processes of one GPU go through one at a time, see `device_lock.py`."""
 
 
 class Report(Protocol):

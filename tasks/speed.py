@@ -15,17 +15,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Final, Self
+from typing import Self
 
-from diarization.diarizer import STAGES
+from diarization.diarizer import NETWORKS, STAGES
 
 DEFAULT_SECONDS_PER_AUDIO_HOUR: Mapping[str, float] = {"cpu": 1100.0, "cuda": 120.0}
 """Of a worker that nobody has measured, by kind of device. A CPU: 56 s for 3 minutes, on one thread, as docs/speed.md
 measures it. A GPU: what users of the same model have published lies between 31 s (H100) and 199 s (L40S)."""
-
-
-_NETWORKS: Final = ("segmentation", "embedding")
-"""Stages that children of one GPU go through one at a time, see `diarization.device_lock`."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Speed:
         mean = self.seconds_per_audio_hour
         if mean is None:
             return None
-        computing = sum(self.stage_seconds.get(stage, 0.0) for stage in _NETWORKS)
+        computing = sum(self.stage_seconds.get(stage, 0.0) for stage in NETWORKS)
         return max(mean, children * 3600 * computing / self.audio_seconds)
 
     def seconds_left(self, audio_seconds: float, stage: str | None, percent: float) -> float | None:
