@@ -88,7 +88,9 @@ class Heartbeat:
         return replace(self._facts, heard_at=heard_at, taking=not is_closed, held=len(self._requests()))
 
     def _requests(self) -> list[Any]:
-        return [*snapshot(state.reserved_requests), *snapshot(state.scheduled_requests)]  # type: ignore[attr-defined]  # since Celery 5.7
+        # What a child accepts after a stop has begun is no longer reserved.
+        reserved, active = snapshot(state.reserved_requests), snapshot(state.active_requests)
+        return list({*reserved, *active, *snapshot(state.scheduled_requests)})  # type: ignore[attr-defined]  # since Celery 5.7
 
 
 def snapshot(requests: Iterable[Any]) -> list[Any]:

@@ -31,6 +31,7 @@ from tasks.job import ANYWHERE, LOCAL, RUNPOD
 from tasks.loading import about, load, use
 from tasks.losses import Losses
 from tasks.orders import OrderBook
+from tasks.prefork import PreforkPool
 from tasks.pulse import Pulse
 from tasks.records import Records, worker_name
 from tasks.registry import Registry, WorkerFacts
@@ -140,6 +141,8 @@ class GateStep(bootsteps.StartStopStep):
         if settings.worker_role == "gpu" and not issubclass(parent.pool_cls, TaskPool):
             logger.critical("this worker cannot start: a GPU worker needs the prefork pool; leave -P out")
             raise SystemExit(EXIT_UNUSABLE)
+        if settings.worker_role == "gpu":
+            parent.pool_cls = PreforkPool
         try:
             self._gate = Gate(os.getpid(), settings)
             self._gate.prepare()

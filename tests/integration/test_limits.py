@@ -15,6 +15,7 @@ from redis import Redis
 from diarization.errors import AttemptsExhausted, DoesNotFit
 from diarization.memory import needed_bytes
 from tasks.diarize import diarize
+from tasks.job_result import JobResult
 from tasks.record import State
 from tests.jobs import record, starts
 from tests.processes import Worker, wait_until
@@ -95,6 +96,46 @@ def test_a_stop_within_the_grace_finishes_the_job(
     assert worker.stop() == 0
     assert job.get(timeout=5)["provenance"]["attempts"] == 1
     assert starts(tmp_path, "/sleep/2") == 1
+
+
+def stop_over(redis: Redis, worker: Worker, url: str) -> JobResult:
+    """A job that is given to a child which has yet to accept it when the worker is told to stop."""
+    worker.wait_until_ready()
+    (child,) = worker.children
+    os.kill(child, signal.SIGSTOP)
+    job = diarize.delay(url)
+    wait_until(lambda: f"[{job.id}] received" in worker.log)
+    time.sleep(0.2)  # nothing tells from outside that it has been written to the child
+    worker.process.terminate()
+    wait_until(lambda: not any(int(client["psub"]) for client in redis.client_list()), what="its main loop is over")
+    os.kill(child, signal.SIGCONT)
+    return job
+
+
+def test_a_job_that_its_child_has_yet_to_accept_is_handed_back_as_well(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    first = start_worker(QUEUE_GRACE_SECONDS=2)
+    job = stop_over(redis, first, "http://stand.in/wait/go")
+    assert first.process.wait(15) == 0
+    assert first.log.count("is handed back, and first in line again") == 1
+    start_worker()
+    (tmp_path / "go").touch()
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    assert starts(tmp_path, "/wait/go") == 2
+
+
+def test_a_job_that_its_child_has_yet_to_accept_is_kept_within_the_grace(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """Its lease is renewed, its end is heard, and the stop does not wait for more."""
+    first = start_worker(QUEUE_GRACE_SECONDS=60, QUEUE_LEASE_SECONDS=2)
+    job = stop_over(redis, first, "http://stand.in/sleep/5")
+    start_worker(QUEUE_LEASE_SECONDS=2)
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    assert first.process.wait(10) == 0
+    assert starts(tmp_path, "/sleep/5") == 1
+    assert redis.hlen("diarize:unacked") == 0, "no message of it is left"
 
 
 def announce(redis: Redis, name: str, room_bytes: float) -> None:
