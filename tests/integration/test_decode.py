@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-import warnings
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -69,14 +68,6 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("decode") / "hour.flac"
     ffmpeg("-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "3600", path)
     return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def others_are_gone() -> None:
-    """What tests of other files have left to the garbage collector is not held against the first one of these."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(autouse=True)
