@@ -88,9 +88,7 @@ class Heartbeat:
         return replace(self._facts, heard_at=heard_at, taking=not is_closed, held=len(self._requests()))
 
     def _requests(self) -> list[Any]:
-        # What a child accepts after a stop has begun is no longer reserved.
-        reserved, active = snapshot(state.reserved_requests), snapshot(state.active_requests)
-        return list({*reserved, *active, *snapshot(state.scheduled_requests)})  # type: ignore[attr-defined]  # since Celery 5.7
+        return [*snapshot(state.reserved_requests), *snapshot(state.scheduled_requests)]  # type: ignore[attr-defined]  # since Celery 5.7
 
 
 def snapshot(requests: Iterable[Any]) -> list[Any]:

@@ -14,6 +14,9 @@ from tasks.pulse import stalled
 
 logger = logging.getLogger(__name__)
 
+LATECOMERS_SECONDS = 1.0
+"""Between looks, once the grace is over, for a job that its child accepts only then."""
+
 
 class Watch:
     """Over the children of one worker."""
@@ -29,6 +32,7 @@ class Watch:
         self._folder = folder
         self._jobs = jobs
         self._grace_seconds = grace_seconds
+        self._handed_back: set[str] = set()
 
     def look(self) -> None:
         """End the children that hang; their jobs are taken anew."""
@@ -40,15 +44,21 @@ class Watch:
                     job.end_child(AttemptStalled(reason))
 
     def stop_in_time(self) -> None:
-        """The worker has been told to stop: hand back what still runs when the grace is over."""
-        timer = threading.Timer(self._grace_seconds, self._hand_back)
+        """The worker has been told to stop: hand back what still runs when the grace is over, or begins later."""
+        self._hand_back_in(self._grace_seconds)
+
+    def _hand_back_in(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._hand_back)
         timer.daemon = True
         timer.start()
 
     def _hand_back(self) -> None:
         for job in self._running():
-            logger.warning("job %s: the grace of %g s is over, it is handed back", job.id, self._grace_seconds)
-            job.end_child(None)
+            if job.id not in self._handed_back:
+                logger.warning("job %s: the grace of %g s is over, it is handed back", job.id, self._grace_seconds)
+                self._handed_back.add(job.id)
+                job.end_child(None)
+        self._hand_back_in(LATECOMERS_SECONDS)
 
     def _running(self) -> list[DeliveredJob]:
         return [job for job in self._jobs() if isinstance(job, DeliveredJob)]

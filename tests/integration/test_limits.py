@@ -98,25 +98,30 @@ def test_a_stop_within_the_grace_finishes_the_job(
     assert starts(tmp_path, "/sleep/2") == 1
 
 
-def stop_over(redis: Redis, worker: Worker, url: str) -> JobResult:
-    """A job that is given to a child which has yet to accept it when the worker is told to stop."""
+def give_to_frozen(worker: Worker, url: str) -> tuple[int, JobResult]:
+    """The pid of the worker's child, and a job that it has and has yet to accept."""
     worker.wait_until_ready()
     (child,) = worker.children
     os.kill(child, signal.SIGSTOP)
     job = diarize.delay(url)
     wait_until(lambda: f"[{job.id}] received" in worker.log)
-    time.sleep(0.2)  # nothing tells from outside that it has been written to the child
+    time.sleep(0.5)  # nothing tells from outside that it has been written to the child
+    return child, job
+
+
+def stop_main_loop(redis: Redis, worker: Worker) -> None:
     worker.process.terminate()
     wait_until(lambda: not any(int(client["psub"]) for client in redis.client_list()), what="its main loop is over")
-    os.kill(child, signal.SIGCONT)
-    return job
 
 
+@pytest.mark.parametrize("late", [False, True])
 def test_a_job_that_its_child_has_yet_to_accept_is_handed_back_as_well(
-    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path, late: bool
 ) -> None:
-    first = start_worker(QUEUE_GRACE_SECONDS=2)
-    job = stop_over(redis, first, "http://stand.in/wait/go")
+    first = start_worker(QUEUE_GRACE_SECONDS=0 if late else 2)
+    child, job = give_to_frozen(first, "http://stand.in/wait/go")
+    stop_main_loop(redis, first)
+    os.kill(child, signal.SIGCONT)
     assert first.process.wait(15) == 0
     assert first.log.count("is handed back, and first in line again") == 1
     start_worker()
@@ -130,12 +135,41 @@ def test_a_job_that_its_child_has_yet_to_accept_is_kept_within_the_grace(
 ) -> None:
     """Its lease is renewed, its end is heard, and the stop does not wait for more."""
     first = start_worker(QUEUE_GRACE_SECONDS=60, QUEUE_LEASE_SECONDS=2)
-    job = stop_over(redis, first, "http://stand.in/sleep/5")
+    child, job = give_to_frozen(first, "http://stand.in/sleep/5")
+    stop_main_loop(redis, first)
+    os.kill(child, signal.SIGCONT)
     start_worker(QUEUE_LEASE_SECONDS=2)
     assert job.get(timeout=30)["provenance"]["attempts"] == 1
     assert first.process.wait(10) == 0
     assert starts(tmp_path, "/sleep/5") == 1
     assert redis.hlen("diarize:unacked") == 0, "no message of it is left"
+
+
+def test_a_job_that_its_child_has_yet_to_accept_outlives_the_connection(
+    redis: Redis, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """Another worker meets the copy of its message; its own one takes no other job beside it."""
+    first = start_worker(QUEUE_LEASE_SECONDS=2)
+    child, job = give_to_frozen(first, "http://stand.in/wait/go")
+    connected = [client["id"] for client in redis.client_list() if int(client["id"]) != redis.client_id()]
+    second = start_worker()
+    second.wait_until_ready()
+    os.kill(second.process.pid, signal.SIGSTOP)
+    for client in connected:
+        redis.client_kill_filter(_id=client)
+    wait_until(lambda: "Connection to broker lost" in first.log)
+    os.kill(child, signal.SIGCONT)
+    wait_until(lambda: starts(tmp_path, "/wait/go"))
+    os.kill(second.process.pid, signal.SIGCONT)
+    wait_until(lambda: redis.hlen("diarize:unacked") == 0, what="the copy is answered")
+    second.stop()
+    behind = diarize.delay("http://stand.in/turns/5/1")
+    time.sleep(5)  # leases and polls have passed
+    assert f"[{behind.id}] received" not in first.log
+    (tmp_path / "go").touch()
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    behind.get(timeout=30)
+    assert starts(tmp_path, "/wait/go") == 1
 
 
 def announce(redis: Redis, name: str, room_bytes: float) -> None:
