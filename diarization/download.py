@@ -135,15 +135,15 @@ def _find(recording: Recording, recordings_dir: Path | None, max_bytes: int) -> 
     if b"\0" in name:
         raise UrlNotAllowed("a file URL must not hold a NUL")
     try:
-        path = Path(os.fsdecode(name)).resolve()
+        path = Path(os.path.realpath(os.fsdecode(name)))
         # Told before anything is said of whether it exists.
         if not path.is_relative_to(recordings_dir.resolve()):
             raise UrlNotAllowed(f"{recording} is not below DIARIZATION_RECORDINGS_DIR")
         status = path.lstat()
-    except RuntimeError:  # what `resolve` raises for a loop of links, before Python 3.13
-        raise RecordingNotFound(f"{recording}: {os.strerror(errno.ELOOP)}") from None
     except OSError as error:
         raise _file_error(recording, error) from None
+    if stat.S_ISLNK(status.st_mode):  # what is left of a loop of links
+        raise RecordingNotFound(f"{recording}: {os.strerror(errno.ELOOP)}")
     if not stat.S_ISREG(status.st_mode):
         raise UrlNotAllowed(f"{recording} is not a regular file")
     if not os.access(path, os.R_OK):
