@@ -16,8 +16,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
+
+from diarization.device_lock import PROCESSES_PER_GPU
+from tasks.settings import Settings
 
 _LISTING_TIMEOUT_SECONDS = 30
 # `nvidia-smi -L` lists "GPU 0: NVIDIA L4 (UUID: GPU-…)", and below a GPU that is cut up its slices, indented:
@@ -72,6 +76,19 @@ def list_gpus() -> list[Gpu]:
             gpus.pop()
         gpus.append(gpu)
     return gpus
+
+
+@cache
+def computes_on_gpu(settings: Settings) -> bool:
+    """Whether a worker's children compute on one; who asks for CUDA is believed where no nvidia-smi lists it."""
+    if settings.diarization_device == "cpu" or settings.hides_gpus:
+        return False
+    return settings.diarization_device.startswith("cuda") or bool(list_gpus())
+
+
+def processes_of_worker(settings: Settings) -> int:
+    """How many children a GPU worker has, each with a model of its own."""
+    return settings.diarization_jobs_per_gpu or (PROCESSES_PER_GPU if computes_on_gpu(settings) else 1)
 
 
 def take_seat(gpus: Sequence[Gpu], folder: Path | None = None) -> Seat:

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 from celery import bootsteps, signals
@@ -17,13 +16,12 @@ from celery.worker import state
 from celery.worker.components import Pool
 from redis.exceptions import AuthenticationError, RedisError
 
-from diarization.device_lock import PROCESSES_PER_GPU
 from diarization.errors import DiarizationError, InternalError, QueueUnavailable
 from tasks.celery import app
 from tasks.chores import Chores
 from tasks.delivered import DeliveredJob
 from tasks.gate import EXIT_UNUSABLE, Gate
-from tasks.gpu_seat import Seat, list_gpus, take_seat
+from tasks.gpu_seat import Seat, computes_on_gpu, list_gpus, processes_of_worker, take_seat
 from tasks.guard import GuardedTask
 from tasks.heartbeat import Beat, Heartbeat, snapshot
 from tasks.intake import Intake
@@ -87,7 +85,7 @@ def _take_role(**_: Any) -> None:
     settings = current_settings()
     app.amqp.queues.select(list(QUEUES[settings.worker_role]))
     if app.conf.worker_concurrency is None:
-        app.conf.worker_concurrency = PROCESSES_PER_GPU if _has_gpu(settings) else 1
+        app.conf.worker_concurrency = processes_of_worker(settings)
 
 
 @signals.after_setup_logger.connect
@@ -147,7 +145,7 @@ class GateStep(bootsteps.StartStopStep):
             self._gate = Gate(os.getpid(), settings)
             self._gate.prepare()
             # On a CPU each child has the cores that OMP_NUM_THREADS gives it, and waits for no other.
-            if settings.worker_role == "gpu" and _has_gpu(settings):
+            if settings.worker_role == "gpu" and computes_on_gpu(settings):
                 self._gate.share_device()
         except (DiarizationError, OSError) as error:
             logger.critical("this worker cannot start: %s", error)
@@ -172,7 +170,7 @@ class GateStep(bootsteps.StartStopStep):
             _check_server(settings)
             if settings.worker_role == "gpu":
                 self._gate.wait(lambda: parent.pool._pool._pool, settings.queue_start_timeout_seconds, _heed_signals)
-                if _has_gpu(settings) and self._gate.about().get("device") == "cpu":
+                if computes_on_gpu(settings) and self._gate.about().get("device") == "cpu":
                     logger.warning("works on the CPU, though there is a GPU: python -m tasks doctor says why")
             else:
                 bridge = self._bridge = Bridge(settings)
@@ -294,14 +292,6 @@ def _leave(bridge: Bridge, grace_seconds: float) -> None:
     timer = threading.Timer(grace_seconds, end)
     timer.daemon = True
     timer.start()
-
-
-@cache
-def _has_gpu(settings: Settings) -> bool:
-    """Whether the children compute on one; who asks for CUDA is believed where no nvidia-smi lists it."""
-    if settings.diarization_device == "cpu" or settings.hides_gpus:
-        return False
-    return settings.diarization_device.startswith("cuda") or bool(list_gpus())
 
 
 def _take_gpu(settings: Settings) -> Seat | None:

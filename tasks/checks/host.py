@@ -12,9 +12,10 @@ from diarization.ffmpeg import find_ffmpeg
 from diarization.memory import available_bytes, needed_bytes
 from tasks.checks.finding import GPU, WORKERS, Check, Fault, Finding, Role, Subject, counted, fine, risk
 from tasks.gate import runtime_folder, workers_here
+from tasks.gpu_seat import processes_of_worker
 
 MODEL_BYTES = 1_100_000_000
-"""What a worker holds with its model loaded: docs/speed.md, `make bench-memory`."""
+"""What a worker's process holds with its model loaded: docs/speed.md, `make bench-memory`."""
 ORDINARY_HOURS = 1.0
 
 NO_FFMPEG = Fault(
@@ -34,7 +35,7 @@ SMALL_TEMP = risk(
 )
 LITTLE_MEMORY = Fault(
     "little_memory",
-    "the model and a recording of one hour do not fit: workers are killed, jobs wait for room",
+    "its models and a recording of one hour do not fit: workers are killed, jobs wait for room",
     "give the host or the container more memory, or run fewer workers on it",
 )
 SHORT_OF_MEMORY = risk(
@@ -83,7 +84,8 @@ def memory(subject: Subject) -> Finding:
     """Whether the model and a recording fit."""
     free, hours = available_bytes(), subject.settings.diarization_max_hours
     running = workers_here(subject.settings)
-    who, held = ("its next job", 0) if running else ("a worker", MODEL_BYTES)
+    processes = processes_of_worker(subject.settings)
+    who, held = ("its next job", 0) if running else ("a worker", processes * MODEL_BYTES)
     ordinary = held + needed_bytes(min(hours, ORDINARY_HOURS) * 3600)
     longest = held + needed_bytes(hours * 3600)
     says = f"{free / 1e9:.1f} GB free" + (f" beside {counted(len(running), 'worker')}" if running else "")

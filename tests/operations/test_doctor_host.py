@@ -214,6 +214,13 @@ def test_memory_beside_what_recordings_take(
     assert host.memory(subject()).fault is fault
 
 
+@pytest.mark.parametrize(("processes", "fault"), [(1, host.SHORT_OF_MEMORY), (2, host.LITTLE_MEMORY)])
+def test_each_process_of_a_worker_holds_a_model(processes: int, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "available_bytes", lambda: 2_200_000_000)
+    monkeypatch.setattr(host, "workers_here", lambda _: [])
+    assert host.memory(subject(diarization_jobs_per_gpu=processes)).fault is fault
+
+
 def test_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_ffmpeg().path in host.ffmpeg(subject()).says
     find_ffmpeg.cache_clear()
