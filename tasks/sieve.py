@@ -96,11 +96,12 @@ class SieveStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Celery's hook; it comes again with each new connection, which has a channel of its own."""
-        channel, app = parent.task_consumer.channel, parent.app
+        # The channel reads once more when it is closed: by then the consumer is gone.
+        channel, accept, app = parent.task_consumer.channel, parent.task_consumer.accept, parent.app
         read = channel.client.parse_response
 
         def decode(envelope: Mapping[str, Any]) -> Any:
-            return channel.Message(envelope, channel=channel, accept=parent.task_consumer.accept).decode()
+            return channel.Message(envelope, channel=channel, accept=accept).decode()
 
         def sieved(connection: Any, command: str, **options: Any) -> Any:
             answer = read(connection, command, **options)

@@ -1,4 +1,4 @@
-"""A worker's consumer lets go of a connection whose broker is gone."""
+"""A worker's consumer lets go of a connection whose broker is gone, and of its own when it stops."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kombu import Connection, Consumer, Exchange, Queue
 
 from tasks.celery import app
 from tasks.consumer import LastingConsumer
+from tasks.sieve import SieveStep
 from tasks.valkey import EmbeddedValkey
 
 logger = logging.getLogger(__name__)
@@ -71,3 +72,22 @@ def test_a_message_of_a_connection_that_is_gone_cannot_be_acknowledged_and_ends_
         due[0]()
         channel.connection.client = connection  # so that it can be closed in order
         connection.release()
+
+
+def test_a_job_that_is_read_while_the_channel_closes_goes_back_into_the_queue(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Celery takes the consumer away first, and kombu then reads the answer to the question that is under way."""
+    with EmbeddedValkey(tmp_path) as server, Connection(server.url) as connection:
+        channel = connection.default_channel
+        consumer = Consumer(channel, [Queue("jobs")], accept=["json"])
+        consumer.consume()
+        parent = SimpleNamespace(task_consumer=consumer, app=app)
+        SieveStep(parent).start(parent)
+        channel.connection.cycle.on_poll_start()
+        with Connection(server.url) as other:
+            other.Producer().publish([[], {}, None], headers={"task": "a", "id": "b"}, routing_key="jobs", exchange="")
+            parent.task_consumer = consumer.cancel()
+            channel.close()
+            assert other.default_channel.queue_declare("jobs", passive=True).message_count == 1
+    assert "thrown away" not in caplog.text
