@@ -230,6 +230,7 @@ def test_who_waits_for_a_result_waits_out_an_outage(
     with ThreadPoolExecutor() as threads:
         answers = [threads.submit(job.get, timeout=60) for job in jobs]
         wait_until(lambda: wanted <= backend.result_consumer.subscribed_to, what="both are listened for")
+        wait_until(lambda: starts(worker.folder, "/one"), what="the outage does not make it the second")
         outage.process.send_signal(signal.SIGSTOP) if hangs else outage.kill()
         (worker.folder / "one").touch()
         wait_until(lambda: "waits for Redis, which has the results" in caplog.text)
