@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from tasks.diarize import diarize
+from tasks.record import State
 from tasks.runpod_bridge import diarize_on_runpod
 from tasks.valkey import EmbeddedValkey
 from tests.bridge import HASTY, emulated, ledger, start_bridge
@@ -33,8 +34,11 @@ def test_a_burst(redis: Redis, server: EmbeddedValkey, start_worker: Start, tmp_
     with emulated(tmp_path, active_workers=0, max_workers=2, scale_after_seconds=0.5, idle_seconds=4) as emulator:
         start_worker(QUEUE_LEASE_SECONDS=4)
         first = bridge(start_worker, emulator)
+        held = diarize.delay("http://stand.in/wait/go", provider="local")  # else its speed may close the valve first
+        wait_until(lambda: record(held).state is State.RUNNING)
         jobs = [diarize.delay(f"http://stand.in/{path}", deadline_seconds=3) for path in PATHS]
-        wait_until(lambda: len(emulator.submissions) >= 2, what=first.log)
+        wait_until(lambda: len(emulator.submissions) >= 2, what=f"two went out: {first.folder}")
+        (tmp_path / "go").touch()
         if broken:
             break_everything(redis, server, start_worker, emulator, first)
         results = {path: result(job) for path, job in zip(PATHS, jobs, strict=True)}
