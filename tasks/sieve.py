@@ -20,7 +20,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from diarization.errors import InvalidJob, QueueUnavailable
 from diarization.turns import first_complaint
+from tasks.records import Records
 from tasks.server import reachable
+from tasks.settings import current_settings
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ class SieveStep(bootsteps.StartStopStep):
         """Celery's hook; it comes again with each new connection, which has a channel of its own."""
         # The channel reads once more when it is closed: by then the consumer is gone.
         channel, accept, app = parent.task_consumer.channel, parent.task_consumer.accept, parent.app
-        read = channel.client.parse_response
+        read, records = channel.client.parse_response, Records(current_settings())
 
         def decode(envelope: Mapping[str, Any]) -> Any:
             return channel.Message(envelope, channel=channel, accept=accept).decode()
@@ -108,17 +110,19 @@ class SieveStep(bootsteps.StartStopStep):
             found = refusal(answer[1], decode) if command == "BRPOP" and answer else None
             if found is None:
                 return answer
-            _refuse(app, found)
+            _refuse(app, records, found)
             return None  # as if the queue were empty
 
         channel.client.parse_response = sieved
 
 
-def _refuse(app: Celery, found: Refusal) -> None:
+def _refuse(app: Celery, records: Records, found: Refusal) -> None:
     logger.error("a message in the queue is thrown away, since it is none of a job: %s", found.reason)
     if found.job_id is None:
         return
     try:
+        if records.get(found.job_id) is not None:
+            return  # that job ends by its record, and gets another ticket where this was meant to be one
         with reachable():
             app.backend.mark_as_failure(found.job_id, InvalidJob(f"the message is none of a job: {found.reason}"))
     except QueueUnavailable as error:

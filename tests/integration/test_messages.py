@@ -152,6 +152,18 @@ def test_its_sender_is_told(module_redis: Redis, worker: Worker, change: Callabl
     assert "SECRET" not in worker.log
 
 
+def test_a_job_that_there_is_does_not_end_by_it(module_redis: Redis, worker: Worker) -> None:
+    blocker = diarize.delay("http://stand.in/sleep/2")
+    wait_until(lambda: record(blocker).state is State.RUNNING)
+    before = worker.log.count("is thrown away")
+    job_id, message = message_of_the_page("http://stand.in/turns/5/1")
+    message["body"] = "[null, null, null]"
+    module_redis.lpush(LIST, json.dumps(message))
+    job = diarize.apply_async(("http://stand.in/turns/5/1",), task_id=job_id)
+    assert job.get(timeout=30)["provenance"]["attempts"] == 1
+    assert worker.log.count("is thrown away") == before + 1
+
+
 def test_a_job_for_runpod_that_a_gpu_worker_meets(module_redis: Redis, worker: Worker) -> None:
     job_id, message = message_of_the_page("http://stand.in/turns/5/1/for-runpod", provider="runpod")
     module_redis.lpush(LIST, json.dumps(message))
