@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -116,7 +117,10 @@ def test_the_line_is_by_priority_then_by_age_over_all_queues(redis: Redis) -> No
 
 
 def test_a_long_line_is_walked_in_part_and_counted_whole(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = [submit(f"{URL}?{number}", expected_audio_seconds=60) for number in range(12)]
+    ids = []
+    for number in range(12):
+        ids.append(submit(f"{URL}?{number}", expected_audio_seconds=60))
+        time.sleep(0.002)  # an age is in milliseconds
     urgent = diarize.apply_async((URL + "?urgent",), {"expected_audio_seconds": 60}, priority=0).id
     redis.hset("diarize:fleet:workers", "w", WorkerFacts("gpu", children=2, device="cpu").to_json())
     redis.hset("diarize:fleet:speeds", "w", '{"audio_seconds": 3600, "seconds": 360}')
