@@ -96,11 +96,15 @@ class SieveStep(bootsteps.StartStopStep):
 
     requires = (Tasks,)
 
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._records = Records(current_settings())
+
     def start(self, parent: Any) -> None:
         """Celery's hook; it comes again with each new connection, which has a channel of its own."""
         # The channel reads once more when it is closed: by then the consumer is gone.
         channel, accept, app = parent.task_consumer.channel, parent.task_consumer.accept, parent.app
-        read, records = channel.client.parse_response, Records(current_settings())
+        read = channel.client.parse_response
 
         def decode(envelope: Mapping[str, Any]) -> Any:
             return channel.Message(envelope, channel=channel, accept=accept).decode()
@@ -110,7 +114,7 @@ class SieveStep(bootsteps.StartStopStep):
             found = refusal(answer[1], decode) if command == "BRPOP" and answer else None
             if found is None:
                 return answer
-            _refuse(app, records, found)
+            _refuse(app, self._records, found)
             return None  # as if the queue were empty
 
         channel.client.parse_response = sieved
