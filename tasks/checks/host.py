@@ -35,7 +35,7 @@ SMALL_TEMP = risk(
 )
 LITTLE_MEMORY = Fault(
     "little_memory",
-    "its models and a recording of one hour do not fit: workers are killed, jobs wait for room",
+    "a worker's models and a recording of one hour do not fit: workers are killed, jobs wait for room",
     "give the host or the container more memory, or run fewer workers on it",
 )
 SHORT_OF_MEMORY = risk(
@@ -84,8 +84,10 @@ def memory(subject: Subject) -> Finding:
     """Whether the model and a recording fit."""
     free, hours = available_bytes(), subject.settings.diarization_max_hours
     running = workers_here(subject.settings)
-    processes = processes_of_worker(subject.settings)
-    who, held = ("its next job", 0) if running else ("a worker", processes * MODEL_BYTES)
+    if running:
+        who, held = "its next job", 0
+    else:
+        who, held = "a worker", processes_of_worker(subject.settings) * MODEL_BYTES
     ordinary = held + needed_bytes(min(hours, ORDINARY_HOURS) * 3600)
     longest = held + needed_bytes(hours * 3600)
     says = f"{free / 1e9:.1f} GB free" + (f" beside {counted(len(running), 'worker')}" if running else "")
